@@ -1,0 +1,103 @@
+"""A backbone as named units that run in order (DESIGN, StagedBackbone)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from polytask.errors import UserError, unknown
+
+State: TypeAlias = "Tensor | tuple[Tensor, ...]"
+
+
+@dataclass(frozen=True)
+class UnitInfo:
+    """What is known of a unit without running it: `stride` is input pixels per map cell."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+class StagedBackbone(nn.Module):
+    """Units mapping a state to a state; `feature` gives a state's [B, C, H, W] map.
+
+    A state is a tensor, or a tuple whose first entry is the map (an opened residual block carries
+    its shortcut's input along). `stages` maps a stage name to its last unit; a stage name may be
+    used wherever a unit name is. Subclasses override `feature` where a state is no map (tokens).
+    """
+
+    def __init__(
+        self,
+        units: Mapping[str, nn.Module],
+        info: Sequence[UnitInfo],
+        stages: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.names = [i.name for i in info]
+        if list(units) != self.names:
+            raise ValueError(f"units {list(units)} do not follow their descriptions {self.names}")
+        self.info = {i.name: i for i in info}
+        self.stages = dict(stages)
+        # A module's name must not hold a dot; units keep their order and their library's names.
+        self.units = nn.ModuleDict({name.replace(".", "_"): unit for name, unit in units.items()})
+
+    def unit(self, name: str) -> nn.Module:
+        """The unit of that exact name."""
+        return self.units[name.replace(".", "_")]
+
+    def resolve(self, name: str, where: str = "unit") -> str:
+        """A unit's name from a unit's or stage's; a `UserError` names the nearest valid one."""
+        if name in self.info:
+            return name
+        if name in self.stages:
+            return self.stages[name]
+        raise UserError(unknown(where, "unit", name, [*self.stages, *self.names]))
+
+    def position(self, name: str) -> int:
+        """How many units run before the named one (unit or stage)."""
+        return self.names.index(self.resolve(name))
+
+    @property
+    def last(self) -> str:
+        """The name of the last unit."""
+        return self.names[-1]
+
+    def feature(self, state: State) -> Tensor:
+        """The [B, C, H, W] map of a state."""
+        return state if isinstance(state, Tensor) else state[0]
+
+    def take(self, state: State, rows: Tensor) -> State:
+        """The given images of a state."""
+        return state[rows] if isinstance(state, Tensor) else tuple(part[rows] for part in state)
+
+    def forward(self, images: Tensor, last: str | None = None) -> State:
+        """The state after unit (or stage) `last`, the whole backbone by default."""
+        stop = self.position(last or self.last)
+        state: State = images
+        for unit in list(self.units.values())[: stop + 1]:
+            state = unit(state)
+        return state
+
+    def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
+        return iter(zip(self.names, self.units.values(), strict=True))
+
+    def classifier(self, classes: int) -> nn.Module:
+        """The head of the source model on the last map: pool and one linear layer unless overridden."""
+        channels = self.info[self.last].channels
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    def shapes(self, channels: int, height: int, width: int) -> dict[str, tuple[int, int, int]]:
+        """The [C, H, W] of every unit's map for one input size, found on the meta device."""
+        ghost = copy.deepcopy(self).to("meta").eval()
+        state: State = torch.empty(2, channels, height, width, device="meta")
+        found = {}
+        for name, unit in ghost:
+            state = unit(state)
+            found[name] = tuple(ghost.feature(state).shape[1:])
+        return found  # type: ignore[return-value]

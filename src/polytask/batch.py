@@ -1,0 +1,104 @@
+"""What flows from data to model to loss: a batch is a list of groups of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Value: TypeAlias = "Tensor | dict[str, Tensor] | list[Any]"
+
+
+def take(value: Value, rows: Tensor) -> Value:
+    """The given rows of a tensor, of every tensor of a dict, or of a list."""
+    if isinstance(value, Tensor):
+        return value[rows]
+    if isinstance(value, dict):
+        return {key: tensor[rows] for key, tensor in value.items()}
+    return [value[i] for i in rows.tolist()]
+
+
+def _move(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _move(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_move(item, device) for item in value]
+    return value
+
+
+@dataclass
+class Target:
+    """The labels of one task in a group.
+
+    `rows` are the positions of the labelled images in the group, ascending, `None` for all of
+    them; `value` is what the task's loss takes, its first axis following `rows` (`None` when only
+    predictions are wanted).
+    """
+
+    value: Value | None = None
+    rows: Tensor | None = None
+
+
+@dataclass
+class Group:
+    """Images that go through the network together.
+
+    `images` is [B·V, C, H, W], V views an image; `index` [B] is each sample's stable number in its
+    data set; `stream` names the input (data set and preparation).
+    """
+
+    images: Tensor
+    index: Tensor
+    stream: str
+    targets: dict[str, Target] = field(default_factory=dict)
+    views: int = 1
+
+    def __len__(self) -> int:
+        return len(self.images) // self.views
+
+    def to(self, device: torch.device | str) -> Group:
+        """The same group on another device."""
+        targets = {
+            task: Target(_move(t.value, device), _move(t.rows, device))
+            for task, t in self.targets.items()
+        }
+        return Group(
+            _move(self.images, device), _move(self.index, device), self.stream, targets, self.views
+        )
+
+
+@dataclass
+class Batch:
+    """The groups of one step; a task has at most one target in a batch."""
+
+    groups: list[Group]
+
+    def __iter__(self) -> Iterator[tuple[str, Group, Target]]:
+        """Every (task, group, target) of the batch."""
+        for group in self.groups:
+            for task, target in group.targets.items():
+                yield task, group, target
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks present in this batch."""
+        return [task for task, _, _ in self]
+
+    @property
+    def images(self) -> int:
+        """How many samples the batch holds."""
+        return sum(map(len, self.groups))
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch([group.to(device) for group in self.groups])
+
+    @classmethod
+    def single(cls, images: Tensor, stream: str, targets: Mapping[str, Target]) -> Batch:
+        """One group of images numbered from 0: what predicting and measuring cost need."""
+        return cls([Group(images, torch.arange(len(images)), stream, dict(targets))])

@@ -1,0 +1,77 @@
+"""A phase of training as plain data: what trains, on what, for how long, by which update rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from polytask.batch import Batch
+    from polytask.loss import Term
+    from polytask.sharing.method import Outputs
+
+    TermMaker = Callable[[Batch, Outputs], list[Term]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a method's plan may rely on: the budget that all its phases share.
+
+    `epochs` are passes over the largest data set; `match` is `samples` or `epochs`, the budget of
+    single-task networks; `samples` counts the training images of each data set and `data_of` names
+    the data set of each task (a task may have none when only cost is wanted).
+    """
+
+    epochs: int
+    match: str = "samples"
+    samples: Mapping[str, int] = field(default_factory=dict)
+    data_of: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters whose name matches `pattern` (a regular expression) and how they differ.
+
+    `lr` multiplies the phase's learning rate; `None` keeps what the config says; `optimizer` is a
+    mapping as in `train.optimizer`. The first matching group wins.
+    """
+
+    pattern: str
+    lr: float = 1.0
+    weight_decay: float | None = None
+    optimizer: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase. Frozen parameters get no gradient, no decay, and their batch norm stays in eval.
+
+    `tasks`: those whose losses count, `None` for all, `()` for none.
+    `data`: the data sets to draw from, `None` for those of the phase's tasks.
+    `part`: the share of the training images, [start, stop) of a fixed order of each data set.
+    `trainable`: regular expressions over parameter names.
+    `until`: ends the phase early when true after an epoch; it must depend on checkpointed state.
+    `modules`: teachers and adapters: kept in `state/`, never in path, cost or model file; their
+    parameters train when `trainable` matches `modules.<name>…`.
+    `keep_balancer`: go on with the balancer's state of the phase before.
+    `extra`: the samples of this phase are beyond the common budget and reported as such.
+    """
+
+    name: str = "joint"
+    epochs: int = 1
+    tasks: tuple[str, ...] | None = None
+    data: tuple[str, ...] | None = None
+    part: tuple[float, float] = (0.0, 1.0)
+    trainable: tuple[str, ...] = (".*",)
+    groups: Sequence[ParameterGroup] = ()
+    update: str | Mapping[str, Any] = "joint"
+    terms: Sequence[TermMaker] = ()
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    until: Callable[[Any], bool] | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)  # overrides of the config's `train`
+    keep_balancer: bool = False
+    extra: bool = False

@@ -1,0 +1,178 @@
+"""The contract of every sharing method (DESIGN, SharingMethod)."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from polytask.backbones.staged import StagedBackbone
+from polytask.batch import Batch, Value
+from polytask.loss import Term
+from polytask.phase import Phase, Schedule
+from polytask.tasks.task import Task
+
+
+def stable_hash(*parts: object) -> int:
+    """A 63-bit number from names and numbers, the same on every machine and run."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def seeded(*parts: object) -> Iterator[None]:
+    """Draw torch's random numbers from `parts` inside, and leave the global state untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_hash(*parts))
+        yield
+
+
+@dataclass(frozen=True)
+class Input:
+    """The images of a stream as the network sees them."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass
+class Setting:
+    """What a method is built from.
+
+    `streams` gives the input of each stream and `stream_of` the stream of each task; `backbone`
+    builds a fresh one for a number of input channels, options of the config's `backbone` may be
+    overridden by keyword (`open=("layer4",)`). `norm` is `mixed` or `per_data`.
+    """
+
+    tasks: dict[str, Task]
+    streams: dict[str, Input]
+    stream_of: dict[str, str]
+    backbone: Callable[..., StagedBackbone]
+    seed: int = 0
+    init: str = "common"
+    norm: str = "mixed"
+    class_counts: Mapping[str, int] = field(default_factory=dict)
+
+    def input_of(self, task: str) -> Input:
+        """The input of a task's stream."""
+        return self.streams[self.stream_of[task]]
+
+    def seeded(self, *names: str, column: str = "") -> Any:
+        """Initial weights depend on the seed and the name inside the column (DESIGN, Randomness)."""
+        own = (column,) if self.init == "independent" and column else ()
+        return seeded(self.seed, *own, *names)
+
+    def new_backbone(self, column: str = "", channels: int = 3, **options: Any) -> StagedBackbone:
+        """A backbone with the weights of this seed, the same in every column (`init: common`)."""
+        with self.seeded("backbone", column=column):
+            return self.backbone(channels=channels, **options)
+
+
+@dataclass
+class Outputs:
+    """What a forward pass gives: predictions by task, in the order of each target's rows, and the
+    features that a phase's terms ask for."""
+
+    predictions: dict[str, Value] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MethodOptions(BaseModel):
+    """Options of a method in a config, with documented defaults; `as` names it in the results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SharingMethod(nn.Module, ABC):
+    """Owns backbones and heads, and says which parts serve which task.
+
+    A method is one file in `sharing/trunk`, `sharing/columns` or `sharing/experts`: the module's
+    docstring is its page in the docs, `Options` its keys in a config.
+    """
+
+    family: ClassVar[str] = ""
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def __init__(self, setting: Setting, options: MethodOptions) -> None:
+        super().__init__()
+        self.setting = setting
+        self.options = options
+        self.tasks = setting.tasks
+
+    @classmethod
+    def refuses(cls, setting: Setting, options: MethodOptions) -> str | None:
+        """Why this method cannot serve the setting, in one sentence, or `None`."""
+        del setting, options
+        return None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Outputs:
+        """Predictions for every target of the batch."""
+
+    @abstractmethod
+    def path(self, task: str) -> nn.Module:
+        """The sub-network of one task: images [B, C, H, W] of its stream to its prediction.
+
+        Self-contained, in eval mode, and physically only what the task needs; shares no memory
+        with the method.
+        """
+
+    @abstractmethod
+    def view(self, task: str) -> set[nn.Parameter]:
+        """The parameters that the task's gradient may reach."""
+
+    def shared(self) -> set[nn.Parameter]:
+        """The parameters in the views of two tasks or more."""
+        seen: set[nn.Parameter] = set()
+        shared: set[nn.Parameter] = set()
+        for task in self.tasks:
+            view = self.view(task)
+            shared |= seen & view
+            seen |= view
+        return shared
+
+    def units_of(self, task: str) -> list[tuple[str, str]]:
+        """(unit, owner) in the order the task's path runs them, for the report's drawing; owner is
+        `shared` or a task's name."""
+        del task
+        return []
+
+    def plan(self, schedule: Schedule) -> list[Phase]:
+        """The phases of training: one joint phase unless the method needs more."""
+        return [Phase(epochs=schedule.epochs)]
+
+    def extra_losses(self, batch: Batch, outputs: Outputs) -> list[Term]:
+        """Terms that belong to the method in every phase."""
+        del batch, outputs
+        return []
+
+    # Hooks. `run` is the training run: its phase, epoch, step, method, optimizer and loaders.
+
+    def on_phase_start(self, run: Any) -> None:
+        """Runs once when a phase begins (not when it is resumed)."""
+
+    def before_forward(self, run: Any) -> None:
+        """Runs before the forward pass of every step."""
+
+    def after_backward(self, run: Any) -> None:
+        """Sees the gradients, already summed over processes."""
+
+    def before_step(self, run: Any) -> None:
+        """Sees the gradients after clipping."""
+
+    def after_step(self, run: Any) -> None:
+        """Runs after the optimizer's step."""
+
+    def on_epoch_end(self, run: Any) -> None:
+        """Runs after the last step of every epoch."""
+
+    def on_phase_end(self, run: Any) -> None:
+        """Runs once when a phase is finished; a checkpoint follows."""

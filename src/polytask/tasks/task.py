@@ -1,0 +1,126 @@
+"""What to predict: labels from columns, a head, a loss per image, metrics, and what a user reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from polytask.batch import Value
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from polytask.data.images import ImageSet
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """The map a head reads: [B, channels, height, width]."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass
+class Labels:
+    """The labels of one task for the images of a data set.
+
+    `value` has one row an image (rows without a label hold anything); `present` [N] says which
+    images are labelled; `strata` [N] is what stratified splits and fractions keep in proportion
+    (−1 where unlabelled), `None` when the task has no classes.
+    """
+
+    value: Any
+    present: np.ndarray
+    strata: np.ndarray | None = None
+
+
+class TaskOptions(BaseModel):
+    """What every task has in a config; a kind adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    data: str | None = None
+    label: str | list[str] | None = None
+    classes: list[str] | int | None = None
+
+
+class Task(ABC):
+    """One task. It holds no parameters: `head` builds them.
+
+    Subclasses are one file each in `tasks/`, named after their kind, and set `primary` (the metric
+    that decides), `higher_is_better`, `taps` (how many feature maps the head reads) and `Options`.
+    """
+
+    primary: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    taps: ClassVar[int] = 1
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+
+    def __init__(self, name: str, options: TaskOptions) -> None:
+        self.name = name
+        self.options = options
+        self.data = options.data
+        self.classes: list[str] = []
+
+    @property
+    def kind(self) -> str:
+        """The kind's name in a config."""
+        return self.options.kind
+
+    @abstractmethod
+    def read_labels(self, images: ImageSet) -> Labels:
+        """Labels from the columns of a data set, which also fixes the task's classes.
+
+        Raises:
+            DataError: a column is missing or cells are not what the kind expects (all of them,
+                each with its row).
+        """
+
+    @abstractmethod
+    def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
+        """A head for the given maps of images of `size` (height, width).
+
+        It takes one map when the task has one tap, else the list of maps, and returns a prediction:
+        a tensor or a dict of tensors whose first axis follows the images.
+        """
+
+    @abstractmethod
+    def loss(self, prediction: Value, target: Value) -> tuple[Tensor, Tensor]:
+        """(sum of losses [R], weight [R]) of each labelled image: weight 1, valid pixels, …"""
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Fresh metrics by name; `update(*self.scored(prediction, target))` feeds them."""
+
+    def scored(self, prediction: Value, target: Value) -> tuple[Any, Any]:
+        """What the metrics take; the prediction and the target unless overridden."""
+        return prediction, target
+
+    @abstractmethod
+    def read(self, prediction: Value) -> list[dict[str, Any]]:
+        """What a user reads, one JSON-able dict an image: probabilities, a mask, boxes in pixels."""
+
+    def chance(self, target: Value) -> dict[str, float]:
+        """The primary metric of the best constant guess on these targets; empty when unknown."""
+        del target
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """What `predict` needs to rebuild the task from a run folder."""
+        return {**self.options.model_dump(exclude_none=True), "classes": self.classes}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one task on one split."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
