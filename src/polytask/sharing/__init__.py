@@ -1,1 +1,1 @@
-"""TODO."""
+"""How tasks share a network."""

@@ -1,1 +1,316 @@
-"""TODO."""
+"""The trunk family: one backbone, a view of it per task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polytask.backbones.norm import bake, convert
+from polytask.backbones.staged import StagedBackbone, State
+from polytask.batch import Batch, Group
+from polytask.sharing.filter import FeatureFilter, FilterOptions
+from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
+from polytask.tasks.task import FeatureShape
+
+NOT_NAMES = ()
+
+
+class TrunkOptions(MethodOptions):
+    """What every trunk method understands."""
+
+    filter: bool | FilterOptions = Field(
+        False, description="gate each task's features channel by channel before its head"
+    )
+    drop_rows: bool = Field(
+        True, description="run a unit only on the images whose tasks have not left the trunk"
+    )
+
+
+class Trunk(SharingMethod):
+    """One backbone that every task reads from; a method says how.
+
+    A task's *route* is the list of units it runs, its *taps* the units whose maps it reads, its
+    *tail* what happens to those maps before the head. Methods override `taps`, `unit` and `key`
+    (what a unit is for a task, and which tasks may share one run of it) and `tail`. A unit runs once
+    for all tasks whose keys are equal up to it, and only on the images of tasks still on their way.
+    """
+
+    family = "trunk"
+    Options = TrunkOptions
+    options: TrunkOptions
+
+    def __init__(self, setting: Setting, options: TrunkOptions) -> None:
+        super().__init__(setting, options)
+        self.backbone = self.make_backbone()
+        self.prepare()
+        self.shapes = {
+            task: self.backbone.shapes(i.channels, i.height, i.width)
+            for task, i in ((t, setting.input_of(t)) for t in self.tasks)
+        }
+        self.tails = nn.ModuleDict()
+        self.filters = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        for name, task in self.tasks.items():
+            with setting.seeded("tail", name):
+                self.tails[name] = self.tail(name)
+            features = self.features(name)
+            if options.filter:
+                how = options.filter if isinstance(options.filter, FilterOptions) else None
+                self.filters[name] = nn.ModuleList(
+                    FeatureFilter(f.channels, how or FilterOptions()) for f in features
+                )
+            size = setting.input_of(name)
+            with setting.seeded("head", name):
+                self.heads[name] = task.head(features, (size.height, size.width))
+        streams = tuple(setting.streams) if setting.norm == "per_data" else ()
+        self.current = convert(self, self.norm_keys(streams))
+        self._depth = {t: max(map(self.backbone.position, self.taps(t))) + 1 for t in self.tasks}
+
+    # What a method may change.
+
+    def make_backbone(self) -> StagedBackbone:
+        """The trunk; a method that needs finer units opens them here."""
+        return self.setting.new_backbone()
+
+    def prepare(self) -> None:
+        """Make what `unit`, `taps` and `tail` rely on; the backbone exists, heads do not yet."""
+
+    def taps(self, task: str) -> list[str]:
+        """The units (exact names) whose maps the task reads, in order; the last unit by default."""
+        count = self.tasks[task].taps
+        if count == 1:
+            return [self.backbone.last]
+        return list(self.backbone.stages.values())[-count:]
+
+    def unit(self, task: str, name: str) -> nn.Module:
+        """The module that runs as unit `name` for a task."""
+        del task
+        return self.backbone.unit(name)
+
+    def key(self, task: str, name: str) -> Hashable:
+        """Tasks whose keys are equal for every unit up to `name` share its run."""
+        del task, name
+        return None
+
+    def tail(self, task: str) -> nn.Module:
+        """List of tapped maps [B, C, H, W] → list of maps for the head."""
+        del task
+        return nn.Identity()
+
+    def tail_shapes(self, task: str, taps: list[FeatureShape]) -> list[FeatureShape]:
+        """The maps that `tail` gives for those it is fed."""
+        del task
+        return taps
+
+    def norm_keys(self, streams: tuple[str, ...]) -> tuple[str, ...]:
+        """The keys under which batch norms keep statistics; `norm_key` says which one counts."""
+        return streams
+
+    def norm_key(self, task: str, stream: str) -> str:
+        """The statistics a unit uses when it runs for `task` on `stream`."""
+        del task
+        return stream
+
+    # What every method shares.
+
+    def route(self, task: str) -> list[str]:
+        """The names of the units the task runs."""
+        return self.backbone.names[: self._depth[task]]
+
+    def features(self, task: str) -> list[FeatureShape]:
+        """The maps the task's head reads."""
+        taps = [FeatureShape(*self.shapes[task][name]) for name in self.taps(task)]
+        return self.tail_shapes(task, taps)
+
+    def forward(self, batch: Batch) -> Outputs:
+        outputs = Outputs()
+        for group in batch.groups:
+            for task, maps in self.tapped(group).items():
+                outputs.predictions[task] = self.finish(task, maps)
+        return outputs
+
+    def tapped(self, group: Group) -> dict[str, list[Tensor]]:
+        """The maps each task of the group taps, for the images of its rows."""
+        return _Walk(self, group).run()
+
+    def finish(self, task: str, maps: list[Tensor]) -> object:
+        """Tail, filter and head on the tapped maps of one task."""
+        maps = self.tails[task](maps)
+        if task in self.filters:
+            maps = [gate(m) for gate, m in zip(self.filters[task], maps, strict=True)]
+        return self.heads[task](maps[0] if self.tasks[task].taps == 1 else maps)
+
+    def view(self, task: str) -> set[nn.Parameter]:
+        modules = [self.unit(task, name) for name in self.route(task)]
+        modules += [part[task] for part in (self.tails, self.filters, self.heads) if task in part]
+        return {p for module in modules for p in module.parameters()}
+
+    def path(self, task: str) -> nn.Module:
+        stream = self.setting.stream_of[task]
+        made = TrunkPath(
+            self.backbone,
+            [(name, self.path_unit(task, name)) for name in self.route(task)],
+            self.taps(task),
+            self.tails[task],
+            self.filters[task] if task in self.filters else None,
+            self.heads[task],
+            self.tasks[task].taps,
+        )
+        bake(made, self.norm_key(task, stream))
+        return made.eval()
+
+    def path_unit(self, task: str, name: str) -> nn.Module:
+        """The unit as the task's path holds it: physically only what the task needs."""
+        return self.unit(task, name)
+
+    def units_of(self, task: str) -> list[tuple[str, str]]:
+        alone = {
+            name: [t for t in self.tasks if name in self.route(t) and self._same(task, t, name)]
+            for name in self.route(task)
+        }
+        return [(n, "shared" if len(users) > 1 else task) for n, users in alone.items()]
+
+    def _same(self, one: str, other: str, name: str) -> bool:
+        return self.unit(one, name) is self.unit(other, name)
+
+    def last_shared(self) -> set[nn.Parameter]:
+        """The parameters of the deepest unit that two tasks or more run (GradNorm)."""
+        shared = self.shared()
+        for name in reversed(self.backbone.names):
+            unit = {p for t in self.tasks for p in self.unit(t, name).parameters()} & shared
+            if unit:
+                return unit
+        return set()
+
+
+class TrunkPath(nn.Module):
+    """One task's way through a trunk, alone: images [B, C, H, W] to its prediction."""
+
+    def __init__(
+        self,
+        backbone: StagedBackbone,
+        units: list[tuple[str, nn.Module]],
+        taps: list[str],
+        tail: nn.Module,
+        filters: nn.Module | None,
+        head: nn.Module,
+        head_taps: int,
+    ) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(copy.deepcopy(unit) for _, unit in units)
+        self.names = [name for name, _ in units]
+        self.taps = taps
+        self.tail = copy.deepcopy(tail)
+        self.filters = copy.deepcopy(filters)
+        self.head = copy.deepcopy(head)
+        self.head_taps = head_taps
+        self.feature = type(backbone).feature.__get__(shell(backbone))
+
+    def forward(self, images: Tensor) -> object:
+        state: State = images
+        read: dict[str, Tensor] = {}
+        for name, unit in zip(self.names, self.units, strict=True):
+            state = unit(state)
+            if name in self.taps:
+                read[name] = self.feature(state)
+        maps = self.tail([read[name] for name in self.taps])
+        if self.filters is not None:
+            maps = [gate(m) for gate, m in zip(self.filters, maps, strict=True)]
+        return self.head(maps[0] if self.head_taps == 1 else maps)
+
+
+def shell(backbone: StagedBackbone) -> StagedBackbone:
+    """The backbone without its units: all that `feature` needs of it."""
+    shell = copy.copy(backbone)
+    shell._modules = {}
+    return shell
+
+
+@dataclass
+class _Walk:
+    """One pass of a group over the tree of routes: tasks part where their keys do."""
+
+    method: Trunk
+    group: Group
+    found: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def run(self) -> dict[str, list[Tensor]]:
+        tasks = [t for t in self.method.tasks if t in self.group.targets]
+        self.found = {task: {} for task in tasks}
+        self.rows = {task: self.group.targets[task].rows for task in tasks}
+        self.taps = {task: self.method.taps(task) for task in tasks}
+        self._advance(self.group.images, None, tasks, 0)
+        return {t: [self.found[t][name] for name in self.taps[t]] for t in tasks}
+
+    def _advance(self, state: State, held: Tensor | None, tasks: list[str], at: int) -> None:
+        method, backbone = self.method, self.method.backbone
+        state, held = self._narrow(state, held, tasks)
+        while tasks:
+            name = backbone.names[at]
+            by_key: dict[Hashable, list[str]] = {}
+            for task in tasks:
+                by_key.setdefault(method.key(task, name), []).append(task)
+            if len(by_key) > 1:
+                for part in by_key.values():
+                    self._advance(state, held, part, at)
+                return
+            method.current.key = method.norm_key(tasks[0], self.group.stream)
+            state = method.unit(tasks[0], name)(state)
+            at += 1
+            for task in tasks:
+                if name in self.taps[task]:
+                    self.found[task][name] = self._read(backbone.feature(state), held, task)
+            staying = [task for task in tasks if method._depth[task] > at]
+            if len(staying) < len(tasks):
+                tasks = staying
+                state, held = self._narrow(state, held, tasks)
+
+    def _read(self, feature: Tensor, held: Tensor | None, task: str) -> Tensor:
+        chosen = positions(held, self.rows[task])
+        if chosen is not None:
+            feature = feature[self._images(chosen)]
+        return feature if self.group.views == 1 else feature.unflatten(0, (-1, self.group.views))
+
+    def _narrow(
+        self, state: State, held: Tensor | None, tasks: list[str]
+    ) -> tuple[State, Tensor | None]:
+        """Drop the images that none of the tasks wants any more."""
+        if not tasks or not self.method.options.drop_rows:
+            return state, held
+        wanted = union([self.rows[task] for task in tasks])
+        count = len(self.group) if held is None else len(held)
+        if wanted is None or len(wanted) == count:
+            return state, held
+        chosen = positions(held, wanted)
+        assert chosen is not None
+        return self.method.backbone.take(state, self._images(chosen)), wanted
+
+    def _images(self, samples: Tensor) -> Tensor:
+        views = self.group.views
+        if views == 1:
+            return samples
+        return (samples[:, None] * views + torch.arange(views, device=samples.device)).flatten()
+
+
+def union(rows: list[Tensor | None]) -> Tensor | None:
+    """The ascending union of row lists; `None` stands for all rows."""
+    if any(r is None for r in rows):
+        return None
+    known = [r for r in rows if r is not None]
+    return known[0] if len(known) == 1 else torch.cat(known).unique(sorted=True)
+
+
+def positions(held: Tensor | None, rows: Tensor | None) -> Tensor | None:
+    """Where `rows` stand among the `held` ones (both ascending); `None` for all of them."""
+    if rows is None or held is rows:
+        return None
+    if held is None:
+        return rows
+    if len(held) == len(rows):
+        return None
+    return torch.searchsorted(held, rows)

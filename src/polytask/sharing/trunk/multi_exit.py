@@ -1,0 +1,109 @@
+"""Multi-exit sharing: each task leaves the trunk at its own depth, optionally with a filter.
+
+Source: Lee et al., "Multi-Task Learning with Task-Specific Feature Filtering in Low-Data
+Condition", Electronics 2021, 10, 2691, §3.2-3.3.
+
+Differs from the paper: exits may be placed at any unit, not only at the end of a stage.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from polytask.errors import UserError, nearest, one_of, unknown
+from polytask.sharing.trunk import Trunk, TrunkOptions
+
+
+class MultiExitOptions(TrunkOptions):
+    """Where tasks leave and what they find there."""
+
+    exits: Literal["by_class_count"] | dict[str, str] = Field(
+        "by_class_count",
+        description="unit or stage per task; by_class_count: fewer classes leave earlier",
+    )
+    heads: Literal["minimal", "big"] = Field(
+        "minimal", description="big: a private copy of the trunk's rest before the head"
+    )
+
+
+class MultiExit(Trunk):
+    """A task runs the trunk up to its exit; with big heads it goes on in units of its own."""
+
+    Options = MultiExitOptions
+    options: MultiExitOptions
+
+    def prepare(self) -> None:
+        exits = self.options.exits
+        if exits == "by_class_count":
+            counts = {name: len(task.classes) for name, task in self.tasks.items()}
+            self.exits = place_by_class_count(counts, self.backbone.stages)
+        else:
+            self.exits = self._named_exits(exits)
+        self.own = nn.ModuleDict()
+        if self.options.heads == "big":
+            for task in self.tasks:
+                with self.setting.seeded("big head", task):
+                    fresh = self.setting.backbone(channels=self.setting.input_of(task).channels)
+                after = self.backbone.position(self.exits[task]) + 1
+                self.own[task] = nn.ModuleDict(
+                    {
+                        name.replace(".", "_"): copy.deepcopy(fresh.unit(name))
+                        for name in self.backbone.names[after:]
+                    }
+                )
+
+    def _named_exits(self, exits: dict[str, str]) -> dict[str, str]:
+        for task in exits:
+            if task not in self.tasks:
+                raise UserError(unknown(f"exits.{task}", "task", task, self.tasks))
+        missing = [task for task in self.tasks if task not in exits]
+        if missing:
+            hint = nearest(missing[0], exits)
+            raise UserError.at("exits", f"no exit for {', '.join(missing)}; every task needs one", hint)
+        return {task: self.backbone.resolve(unit, f"exits.{task}") for task, unit in exits.items()}
+
+    def taps(self, task: str) -> list[str]:
+        count = self.tasks[task].taps
+        if self.options.heads == "big":
+            return super().taps(task)
+        if count == 1:
+            return [self.exits[task]]
+        reached = self.backbone.names[: self.backbone.position(self.exits[task]) + 1]
+        before = [unit for unit in self.backbone.stages.values() if unit in reached]
+        return [*before, self.exits[task]][-count:]
+
+    def _is_own(self, task: str, name: str) -> bool:
+        return name.replace(".", "_") in self.own[task] if task in self.own else False  # type: ignore[operator]
+
+    def unit(self, task: str, name: str) -> nn.Module:
+        if self._is_own(task, name):
+            return self.own[task][name.replace(".", "_")]  # type: ignore[index, return-value]
+        return super().unit(task, name)
+
+    def key(self, task: str, name: str) -> Hashable:
+        return task if self._is_own(task, name) else None
+
+
+def place_by_class_count(
+    counts: dict[str, int], stages: dict[str, str] | Sequence[str]
+) -> dict[str, str]:
+    """Tasks in ascending order of classes on the last stages, in order; ties keep the input order.
+
+    Raises:
+        UserError: there are more tasks than stages.
+    """
+    units = list(stages.values()) if isinstance(stages, dict) else list(stages)
+    if len(counts) > len(units):
+        raise UserError.at(
+            "exits",
+            f"by_class_count needs a stage for each of {len(counts)} tasks; the backbone has "
+            f"{one_of(stages)}",
+            "Name the exits, tasks may share one.",
+        )
+    order = sorted(counts, key=counts.__getitem__)
+    return dict(zip(order, units[len(units) - len(order) :], strict=True))

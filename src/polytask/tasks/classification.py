@@ -1,0 +1,117 @@
+"""One class an image, scored by top-1 accuracy.
+
+Source: softmax cross-entropy, the loss of every classification task of the papers compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from polytask.data.images import ImageSet
+from polytask.errors import DataError, Fault, nearest, one_of
+from polytask.tasks.columns import cells_of, class_names, raise_faults
+from polytask.tasks.head import pooled_head
+from polytask.tasks.task import FeatureShape, Labels, Task, TaskOptions
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+
+class ClassificationOptions(TaskOptions):
+    """A column of class names, or of numbers."""
+
+    label: str | None = Field(None, description="column of the class; the source's own by default")
+    hidden: int = Field(0, ge=0, le=65536, description="width of a hidden layer in the head")
+
+
+class Classification(Task):
+    """Predicts logits [B, K]; targets are class numbers [R]."""
+
+    primary = "accuracy"
+    Options = ClassificationOptions
+    options: ClassificationOptions
+
+    def __init__(self, name: str, options: ClassificationOptions) -> None:
+        super().__init__(name, options)
+        given = options.classes
+        if given is not None:
+            self.classes = [str(i) for i in range(given)] if isinstance(given, int) else list(given)
+
+    def read_labels(self, images: ImageSet) -> Labels:
+        column = self.options.label or images.default_label
+        if column is None:
+            raise DataError(
+                Fault(
+                    f"tasks.{self.name}.label",
+                    f'missing; data set "{images.name}" has the columns {", ".join(images.columns)}',
+                )
+            )
+        cells = cells_of(images, column, self.name)
+        if self.options.classes is None:
+            self.classes = list(images.classes.get(column, ())) or class_names(cells)
+        if len(self.classes) < 2:
+            raise DataError(
+                Fault(
+                    f"tasks.{self.name}",
+                    f'column "{column}" of data set "{images.name}" has {len(self.classes)} '
+                    "classes; expected 2 or more",
+                )
+            )
+        numbers = {name: i for i, name in enumerate(self.classes)}
+        found = np.array([-1 if c is None else numbers.get(str(c), -2) for c in cells])
+        raise_faults(
+            [
+                Fault(
+                    images.place(int(i)),
+                    f'{column}: unknown class "{cells[i]}"; expected {one_of(self.classes)}.',
+                    nearest(str(cells[i]), self.classes),
+                )
+                for i in np.flatnonzero(found == -2)
+            ]
+        )
+        return Labels(value=found.astype(np.int64), present=found >= 0, strata=found)
+
+    def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
+        del size
+        return pooled_head(features[-1].channels, len(self.classes), self.options.hidden)
+
+    def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
+        loss = F.cross_entropy(prediction, target, reduction="none")
+        return loss, torch.ones_like(loss)
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy
+
+        classes = len(self.classes)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+                "mean_class_accuracy": MulticlassAccuracy(classes, average="macro"),
+            }
+        )
+
+    def read(self, prediction: Any) -> list[dict[str, Any]]:
+        answers = []
+        for row in prediction.float().softmax(-1).tolist():
+            best = max(range(len(row)), key=row.__getitem__)
+            answers.append(
+                {
+                    "class": self.classes[best],
+                    "probability": row[best],
+                    "probabilities": dict(zip(self.classes, row, strict=True)),
+                }
+            )
+        return answers
+
+    def chance(self, target: Any) -> dict[str, float]:
+        if not len(target):
+            return {}
+        return {"accuracy": float(torch.bincount(target).max() / len(target))}

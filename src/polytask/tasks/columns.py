@@ -1,0 +1,42 @@
+"""Reading label cells: which column, what a cell says, and every fault with its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polytask.data.images import ImageSet
+from polytask.errors import DataError, Fault, nearest, one_of
+
+SHOWN = 20
+
+
+def cells_of(images: ImageSet, column: str, task: str) -> list[Any]:
+    """The cells of a column; a `DataError` names the nearest column when there is none."""
+    if column in images.columns:
+        return images.columns[column]
+    raise DataError(
+        Fault(
+            f"tasks.{task}.label",
+            f'data set "{images.name}" has no column "{column}"; expected {one_of(images.columns)}.',
+            nearest(column, images.columns),
+        )
+    )
+
+
+def raise_faults(faults: Sequence[Fault]) -> None:
+    """Raise all faults at once, the first 20 in full."""
+    if not faults:
+        return
+    shown = list(faults[:SHOWN])
+    if len(faults) > SHOWN:
+        shown.append(Fault(faults[0].where.split(":")[0], f"and {len(faults) - SHOWN} faults more"))
+    raise DataError(shown)
+
+
+def class_names(cells: Sequence[Any]) -> list[str]:
+    """The distinct classes of a column: numbers in numeric, text in alphabetical order."""
+    found = {str(cell) for cell in cells if cell is not None}
+    if all(name.lstrip("-").isdigit() for name in found):
+        return sorted(found, key=int)
+    return sorted(found)
