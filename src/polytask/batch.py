@@ -31,6 +31,15 @@ def _move(value: Any, device: torch.device | str) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Input:
+    """The images of a stream as the network sees them."""
+
+    channels: int
+    height: int
+    width: int
+
+
 @dataclass
 class Target:
     """The labels of one task in a group.

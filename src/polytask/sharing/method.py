@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,15 +14,11 @@ from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Batch, Value
+from polytask.batch import Input as Input
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule
+from polytask.randomness import stable_hash as stable_hash
 from polytask.tasks.task import Task
-
-
-def stable_hash(*parts: object) -> int:
-    """A 63-bit number from names and numbers, the same on every machine and run."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @contextmanager
@@ -32,15 +27,6 @@ def seeded(*parts: object) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_hash(*parts))
         yield
-
-
-@dataclass(frozen=True)
-class Input:
-    """The images of a stream as the network sees them."""
-
-    channels: int
-    height: int
-    width: int
 
 
 @dataclass
