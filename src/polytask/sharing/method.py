@@ -125,6 +125,10 @@ class SharingMethod(nn.Module, ABC):
             seen |= view
         return shared
 
+    def clip_groups(self, parameters: Mapping[str, nn.Parameter]) -> list[list[nn.Parameter]]:
+        """Sets of parameters whose gradients are clipped by a common norm: one by default."""
+        return [list(parameters.values())]
+
     def units_of(self, task: str) -> list[tuple[str, str]]:
         """(unit, owner) in the order the task's path runs them, for the report's drawing; owner is
         `shared` or a task's name."""

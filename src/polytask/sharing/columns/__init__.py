@@ -196,6 +196,17 @@ class Columns(SharingMethod):
         """The unit as a path holds it: physically only what the task needs."""
         return self.unit(column, name)
 
+    def clip_groups(self, parameters: Mapping[str, nn.Parameter]) -> list[list[nn.Parameter]]:
+        """A set per column with its head, so that a column clips as it would alone; links apart."""
+        sets: dict[str, list[nn.Parameter]] = {}
+        column_of_head = {task: self.column_of(task) for task in self.tasks}
+        for name, parameter in parameters.items():
+            kind, _, rest = name.partition(".")
+            own = rest.partition(".")[0]
+            owner = {"columns": own, "heads": column_of_head.get(own, own)}.get(kind, kind)
+            sets.setdefault(owner, []).append(parameter)
+        return list(sets.values())
+
     def units_of(self, task: str) -> list[tuple[str, str]]:
         depth = self._depths[task]
         return [(f"{c}/{name}", c) for c, n in depth.items() for name in self.names[:n]]

@@ -1,0 +1,23 @@
+"""Equal weighting: the sum of the task losses.
+
+Source: the loss of Lee et al., Electronics 2021, as its text says (a sum of all task losses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from polytask.balancing import Balancer
+
+
+class Equal(Balancer):
+    """Every task counts once."""
+
+    def weights(self, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
+        return dict.fromkeys(losses, 1.0)
+
+    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        first, *rest = losses.values()
+        return sum(rest, start=first)

@@ -1,0 +1,53 @@
+"""The hash of a run, and finding a finished run with the same one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polytask.config import Config, MethodEntry
+
+# Finished runs that an overwritten comparison leaves behind for reuse.
+KEPT = ".finished"
+
+
+def run_hash(
+    config: Config, entry: MethodEntry, seed: int, data_fingerprint: Mapping[str, str]
+) -> str:
+    """A hash of all that decides a run's result: config, method, seed, data and versions.
+
+    The comparison's other methods and seeds do not count, nor does the name of the entry.
+    """
+    resolved = config.model_dump(mode="json", exclude={"methods", "seeds", "name", "folder"})
+    parts = {
+        "config": resolved,
+        "method": entry.name,
+        "options": entry.options.model_dump(mode="json") if entry.options else {},
+        "seed": seed,
+        "data": dict(data_fingerprint),
+        "versions": {name: version(name) for name in ("polytask", "torch", "torchvision")},
+    }
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def reusable(comparison: Path, wanted: str, folder: Path) -> dict[str, Any] | None:
+    """Copy a finished run of the same hash, kept in the comparison's folder, into `folder`."""
+    for result in sorted(comparison.glob(f"{KEPT}/*/result.json")):
+        content: dict[str, Any] = json.loads(result.read_text("utf-8"))
+        if content.get("hash") == wanted:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(result.parent, partial)
+            partial.rename(folder)
+            return content
+    return None

@@ -1,0 +1,219 @@
+"""The loop: phases, epochs and steps, resumable at every step."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from polytask.backbones.norm import BatchNorm
+from polytask.balancing import build as build_balancer
+from polytask.batch import Batch
+from polytask.errors import Diverged
+from polytask.phase import Phase
+from polytask.sharing.method import SharingMethod, stable_hash
+from polytask.training.losses import StepLosses
+from polytask.training.optimizers import LearningRate, Optimizers
+from polytask.training.rules import build as build_rule
+from polytask.training.world import World
+
+if TYPE_CHECKING:
+    from polytask.config import Config, TrainConfig
+    from polytask.data import Data
+
+Choice = Callable[[str], bool]
+
+
+class Loop:
+    """One phase in training; what the method's hooks and the update rules see as `run`."""
+
+    def __init__(
+        self,
+        config: Config,
+        method: SharingMethod,
+        data: Data,
+        world: World,
+        phase: Phase,
+        seed: int,
+        after_step: Callable[[Loop], None],
+    ) -> None:
+        self.config, self.method, self.data, self.world = config, method, data, world
+        self.phase, self.seed = phase, seed
+        self.after_step = after_step
+        self.train: TrainConfig = config.train.model_copy(update=dict(phase.train))
+        self.modules = nn.ModuleDict(dict(phase.modules)).to(world.device)
+        self.epoch = 0
+        self.step_in_epoch = 0
+        self.updates = 0
+        self.images = dict.fromkeys(method.tasks, 0)
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+        self.last_losses: dict[str, float] = {}
+        self.rule = build_rule(phase.update)
+        self.balancer = build_balancer(config.balancing, list(method.tasks)).to(world.device)
+        self.parameters = self._trainable()
+        self.optimizers = Optimizers(
+            {**self.parameters, **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()}},
+            phase.groups,
+            self.train.optimizer.model_dump(),
+        )
+        self.steps = self.rule.steps(self)
+        self.lr = LearningRate(self.train.schedule_entry, self.train.warmup, phase.epochs, self.steps)
+        self._freeze()
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters of this phase by name; all others stop asking for gradients."""
+        chosen = {}
+        named = [*self.method.named_parameters()]
+        named += [(f"modules.{n}", p) for n, p in self.modules.named_parameters()]
+        patterns = [*self.phase.trainable]
+        wanted = self.train.trainable_patterns
+        for name, parameter in named:
+            trains = any(re.search(pattern, name) for pattern in patterns)
+            if not name.startswith("modules."):
+                trains = trains and any(re.search(pattern, name) for pattern in wanted)
+            parameter.requires_grad_(trains)
+            if trains:
+                chosen[name] = parameter
+        return chosen
+
+    def _freeze(self) -> None:
+        """Frozen means no gradient and batch norm in eval (DESIGN, Phase)."""
+        self.method.train()
+        self.modules.train()
+        for part in (self.method, self.modules):
+            for module in part.modules():
+                own = list(module.parameters(recurse=False))
+                if isinstance(module, BatchNorm):
+                    module.freeze(bool(own) and not any(p.requires_grad for p in own))
+
+    # One step.
+
+    def step(self, batch: Batch, only: Choice | None = None) -> None:
+        """One update from a batch; `only` restricts it to some parameters by name."""
+        method, world = self.method, self.world
+        torch.manual_seed(stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch))
+        self.optimizers.scale(self.lr.at(self.epoch * self.steps + self.step_in_epoch))
+        self.balancer.on_step(self.epoch, self.step_in_epoch)
+        batch = batch.to(world.device)
+        if self.train.channels_last:
+            for group in batch.groups:
+                group.images = group.images.contiguous(memory_format=torch.channels_last)
+        self.optimizers.zero_grad()
+        method.before_forward(self)
+        with world.autocast():
+            outputs = method(batch)
+            terms = method.extra_losses(batch, outputs)
+            for make in self.phase.terms:
+                terms += make(batch, outputs)
+            found = StepLosses(method.tasks, batch, outputs, terms, world, self.train.loss)
+        self._count(batch, found)
+        total = self.balancer.combine(found.losses) if found.losses else None
+        if found.penalty is not None:
+            total = found.penalty if total is None else total + found.penalty
+        if total is not None and total.requires_grad:
+            total.backward()  # type: ignore[no-untyped-call]
+        if only is not None:
+            for name, parameter in self.parameters.items():
+                if not only(name):
+                    parameter.grad = None
+        world.sum_gradients(self.optimizers.parameters)
+        method.after_backward(self)
+        if self.train.clip is not None:
+            self._clip(self.train.clip)
+        method.before_step(self)
+        self.optimizers.step()
+        method.after_step(self)
+        self.updates += 1
+
+    def _clip(self, most: float) -> None:
+        """Clip each set of parameters that belongs together: a column alone clips as it would alone."""
+        norms = []
+        for members in self.method.clip_groups(self.parameters):
+            norms.append(nn.utils.clip_grad_norm_(members, most))
+        for norm in norms:
+            if not math.isfinite(float(norm)):
+                raise Diverged("gradient", self.updates, float(norm))
+
+    def _count(self, batch: Batch, found: StepLosses) -> None:
+        for name, group, target in batch:
+            self.images[name] += len(group) if target.rows is None else len(target.rows)
+        for name, loss in found.losses.items():
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise Diverged(name, self.updates, value)
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0.0) + 1
+            self.last_losses[name] = value
+
+    def tick(self) -> None:
+        """Count a finished step; the state may be saved here."""
+        self.step_in_epoch += 1
+        self.after_step(self)
+
+    # Epochs.
+
+    def run_epoch(self) -> dict[str, float]:
+        """Finish the current epoch; returns each task's mean training loss."""
+        self.rule.run(self, self.step_in_epoch)
+        losses = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        self.method.on_epoch_end(self)
+        self.balancer.on_epoch_end(losses)
+        self.lr.on_epoch_end(sum(losses.values()))
+        self.epoch += 1
+        self.step_in_epoch = 0
+        self.sums, self.counts = {}, {}
+        return losses
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the phase's epochs are over, or its condition holds."""
+        if self.epoch >= self.phase.epochs:
+            return True
+        return self.epoch > 0 and self.phase.until is not None and self.phase.until(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that this phase needs to go on, besides the method itself."""
+        return {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "updates": self.updates,
+            "images": dict(self.images),
+            "sums": dict(self.sums),
+            "counts": dict(self.counts),
+            "optimizers": self.optimizers.state_dict(),
+            "lr": self.lr.state_dict(),
+            "balancer": self.balancer.state_dict(),
+            "modules": self.modules.state_dict(),
+            "rule": self.rule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name in ("epoch", "step_in_epoch", "updates", "images", "sums", "counts"):
+            setattr(self, name, state[name])
+        self.optimizers.load_state_dict(state["optimizers"])
+        self.lr.load_state_dict(state["lr"])
+        self.balancer.load_state_dict(state["balancer"])
+        self.modules.load_state_dict(state["modules"])
+        self.rule.load_state_dict(state["rule"])
+
+
+class Clock:
+    """Seconds since it was started, on top of those of earlier sittings."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before = before
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in all."""
+        return self.before + time.perf_counter() - self.start
+
+

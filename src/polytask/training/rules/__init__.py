@@ -1,0 +1,56 @@
+"""Update rules: what drives one epoch of a phase. One file per rule."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from polytask.batch import Batch
+
+if TYPE_CHECKING:
+    from polytask.training.loop import Loop
+
+RULES = ("joint", "alternating", "sequential", "closed_form")
+
+
+class UpdateRule(ABC):
+    """Drives one epoch, from a step of it on; its state is in the checkpoint.
+
+    `run` calls `loop.step(batch)` for every update and `loop.tick()` after it, which counts the
+    step and saves where it is due: between two ticks nothing may be left undone.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def steps(self, loop: Loop) -> int:
+        """Steps in one epoch."""
+        return loop.data.steps(loop.phase.tasks, loop.phase.part)
+
+    def batches(self, loop: Loop, start: int) -> Iterator[Batch]:
+        """The epoch's batches from step `start` on."""
+        return loop.data.epoch(
+            loop.epoch, tasks=loop.phase.tasks, part=loop.phase.part, start=start
+        )
+
+    @abstractmethod
+    def run(self, loop: Loop, start: int) -> None:
+        """One epoch from step `start` on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule remembers between epochs."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        del state
+
+
+def build(spec: str | Mapping[str, Any]) -> UpdateRule:
+    """A rule from its name, or `{name: options}`."""
+    name, options = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
+    home = importlib.import_module(f"{__name__}.{name}")
+    made: UpdateRule = home.Rule(**options)
+    return made

@@ -1,0 +1,49 @@
+"""Alternating updates: groups of parameters take turns, as weights and policies do.
+
+Source: the schedule of Sun et al., "AdaShare", NeurIPS 2020, in its general form.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from polytask.training.rules import UpdateRule
+
+if TYPE_CHECKING:
+    from polytask.training.loop import Loop
+
+
+class Rule(UpdateRule):
+    """`members` are patterns of parameter names; each is stepped for `period` batches in turn.
+
+    A member may have its own share of the images: `parts`, one [start, stop) each, which makes the
+    members take turns by epoch rather than by batch.
+    """
+
+    def __init__(
+        self,
+        members: list[str],
+        period: int = 1,
+        parts: list[tuple[float, float]] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.members = members
+        self.period = period
+        self.parts = parts
+
+    def _part(self, loop: Loop) -> tuple[float, float]:
+        return self.parts[loop.epoch % len(self.parts)] if self.parts else loop.phase.part
+
+    def steps(self, loop: Loop) -> int:
+        return loop.data.steps(loop.phase.tasks, self._part(loop))
+
+    def run(self, loop: Loop, start: int) -> None:
+        part = self._part(loop)
+        batches = loop.data.epoch(loop.epoch, tasks=loop.phase.tasks, part=part, start=start)
+        for at, batch in enumerate(batches, start):
+            turn = loop.epoch if self.parts else at // self.period
+            pattern = self.members[turn % len(self.members)]
+            loop.step(batch, only=lambda name, p=pattern: re.search(p, name) is not None)
+            loop.tick()

@@ -1,0 +1,368 @@
+"""One run: a method with one seed into a run folder, from the first step or from where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polytask import tasks as task_kinds
+from polytask.cost import measure
+from polytask.data import Data, load_data
+from polytask.errors import Diverged, RunError
+from polytask.phase import Phase, Schedule
+from polytask.sharing.build import build_method
+from polytask.sharing.method import SharingMethod
+from polytask.training import checkpoint
+from polytask.training.evaluation import Scores, evaluate
+from polytask.training.fingerprint import reusable, run_hash
+from polytask.training.health import health_of
+from polytask.training.loop import Clock, Loop
+from polytask.training.progress import Progress, Silent
+from polytask.training.world import World
+
+if TYPE_CHECKING:
+    from polytask.config import Config, MethodEntry
+
+SAVE_SECONDS = 20.0
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was told to stop; its state is saved."""
+
+
+def prepare_process() -> None:
+    """One torch thread a process unless OMP_NUM_THREADS says otherwise; repeatable kernels."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def train_run(
+    config: Config,
+    entry: MethodEntry,
+    seed: int,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    resume: bool = False,
+    comparison: Path | None = None,
+    stop_after: int | None = None,
+) -> dict[str, Any]:
+    """Train one method with one seed; returns what `result.json` in the run folder holds.
+
+    A finished run is returned as it is; a stopped one goes on from its last saved step and ends with
+    the same weights. A finished run with the same hash in `comparison` is reused.
+
+    Raises:
+        UserError: the input is wrong.
+        Diverged: a loss became NaN or infinite.
+        Stopped: after `stop_after` steps (what tests use), with the state saved.
+    """
+    finished = folder / "result.json"
+    if finished.exists():
+        return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
+    prepare_process()
+    run = _Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
+    return run.start(resume)
+
+
+class _Run:
+    def __init__(
+        self,
+        config: Config,
+        entry: MethodEntry,
+        seed: int,
+        folder: Path,
+        progress: Progress,
+        comparison: Path | None,
+        stop_after: int | None,
+    ) -> None:
+        self.config, self.entry, self.seed, self.folder = config, entry, seed, folder
+        self.progress, self.comparison, self.stop_after = progress, comparison, stop_after
+        self.world = World.of(config.train.precision)
+        self.tasks = task_kinds.build(config.tasks)
+        self.data: Data = load_data(config, self.tasks, seed)
+        self.method: SharingMethod = build_method(
+            config, entry, self.tasks, self.data.streams, self.data.stream_of, seed
+        ).to(self.world.device)
+        if config.train.channels_last:
+            self.method = self.method.to(memory_format=torch.channels_last)
+        self.phases = self.method.plan(
+            Schedule(config.train.epochs, config.match, self.data.samples, self.data.data_of)
+        )
+        self.hash = run_hash(config, entry, seed, self.data.fingerprint)
+        self.phase_index = 0
+        self.rows = 0
+        self.images = dict.fromkeys(self.tasks, 0)
+        self.extra_samples = 0
+        self.best = float("-inf")
+        self.unimproved = 0
+        self.clock = Clock()
+        self.saved_at = time.monotonic()
+        self.total_steps = 0
+        self.done_steps = 0
+
+    # Files.
+
+    def start(self, resume: bool) -> dict[str, Any]:
+        """Reuse, resume or begin; returns the result."""
+        if self.comparison is not None:
+            found = reusable(self.comparison, self.hash, self.folder)
+            if found is not None:
+                return found
+        state = checkpoint.load_state(self.folder) if resume else None
+        if state is not None and state["hash"] != self.hash:
+            raise RunError.at(
+                str(self.folder),
+                "holds a run of another config, data or version; it cannot go on.",
+                "Use --overwrite to start again, or another --out.",
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if state is None:
+            self._write_start()
+        return self._train(state)
+
+    def _write_start(self) -> None:
+        (self.folder / "metrics.jsonl").write_text("", "utf-8")
+        checkpoint.write_text(self.folder / "config.yaml", self.config.dump())
+        checkpoint.write_json(self.folder / "cost.json", measure(self.method).as_dict())
+        checkpoint.write_json(
+            self.folder / "tasks.json",
+            {
+                "method": self.entry.key,
+                "seed": self.seed,
+                "tasks": {name: task.describe() for name, task in self.tasks.items()},
+                "streams": {
+                    name: {"channels": i.channels, "height": i.height, "width": i.width}
+                    for name, i in self.data.streams.items()
+                },
+                "stream_of": dict(self.data.stream_of),
+                "normalisation": self.data.normalisation,
+            },
+        )
+        self.data.write_samples(self.folder / "samples")
+        self._log(self.data.describe())
+
+    def _log(self, text: str) -> None:
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as sink:
+            sink.write(text.rstrip("\n") + "\n")
+
+    def _add_row(self, loop: Loop, split: str, values: Mapping[str, float]) -> None:
+        row = {
+            "phase": loop.phase.name,
+            "epoch": loop.epoch,
+            "step": loop.updates,
+            "split": split,
+            **values,
+            "seconds": round(self.clock.seconds, 3),
+        }
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as sink:
+            sink.write(json.dumps(row) + "\n")
+        self.rows += 1
+
+    def _keep_rows(self, rows: int) -> None:
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+        checkpoint.write_text(path, "".join(lines[:rows]))
+        self.rows = rows
+
+    # State.
+
+    def _save(self, loop: Loop | None) -> None:
+        checkpoint.save_state(
+            self.folder,
+            {
+                "hash": self.hash,
+                "phase": self.phase_index,
+                "method": self.method.state_dict(),
+                "loop": None if loop is None else loop.state_dict(),
+                "rows": self.rows,
+                "images": dict(self.images),
+                "extra_samples": self.extra_samples,
+                "best": self.best,
+                "unimproved": self.unimproved,
+                "done_steps": self.done_steps,
+                "seconds": self.clock.seconds,
+                "waited": self.data.waited,
+            },
+        )
+        self.saved_at = time.monotonic()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.phase_index = state["phase"]
+        self._keep_rows(state["rows"])
+        for name in ("images", "extra_samples", "best", "unimproved", "done_steps"):
+            setattr(self, name, state[name])
+        self.clock = Clock(state["seconds"])
+        self.data.waited = state["waited"]
+
+    # Training.
+
+    def _train(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        if state is not None:
+            self._restore(state)
+        loop_state = state["loop"] if state is not None else None
+        name = f"{self.entry.key}/seed{self.seed}"
+        self.total_steps = sum(p.epochs * self._steps(p) for p in self.phases)
+        self.progress.run_started(name, self.total_steps, self.done_steps)
+        loop: Loop | None = None
+        while self.phase_index < len(self.phases):
+            loop = self._run_phase(self.phases[self.phase_index], loop, loop_state)
+            loop_state = None
+        if loop is None:  # resumed after the last phase: only the scores are missing
+            loop = self._loop(self.phases[-1])
+        result = self._finish(loop)
+        self.progress.run_finished(name)
+        return result
+
+    def _steps(self, phase: Phase) -> int:
+        return self.data.steps(phase.tasks, phase.part)
+
+    def _loop(self, phase: Phase) -> Loop:
+        return Loop(
+            self.config, self.method, self.data, self.world, phase, self.seed, self._after_step
+        )
+
+    def _run_phase(self, phase: Phase, before: Loop | None, state: dict[str, Any] | None) -> Loop:
+        loop = self._loop(phase)
+        if state is not None:
+            loop.load_state_dict(state)
+        else:
+            if before is not None and phase.keep_balancer:
+                loop.balancer.load_state_dict(before.balancer.state_dict())
+            self.method.on_phase_start(loop)
+            self._save(loop)
+        while not loop.is_done and not self._stop_early():
+            losses = loop.run_epoch()
+            self._report_epoch(loop, losses)
+        self.method.on_phase_end(loop)
+        for task, count in loop.images.items():
+            self.images[task] += count
+            if phase.extra:
+                self.extra_samples += count
+        self.phase_index += 1
+        self._save(None)
+        return loop
+
+    def _after_step(self, loop: Loop) -> None:
+        self.done_steps += 1
+        self.progress.step(self.done_steps, loop.last_losses)
+        if self.stop_after is not None and self.done_steps >= self.stop_after:
+            self._save(loop)
+            raise Stopped(f"stopped after {self.done_steps} steps")
+        if self.progress.is_stopping:
+            self._save(loop)
+            raise Stopped("interrupted; the state is saved")
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self._save(loop)
+
+    def _report_epoch(self, loop: Loop, losses: Mapping[str, float]) -> None:
+        row = {"loss": sum(losses.values()), **{f"loss/{t}": v for t, v in losses.items()}}
+        self._add_row(loop, "train", row)
+        last = loop.epoch == loop.phase.epochs
+        if loop.epoch % self.config.train.evaluate_every and not last:
+            return
+        scores = self._evaluate("val")
+        if not scores.metrics:
+            return
+        self._add_row(loop, "val", flat(scores))
+        self.progress.epoch(loop.epoch, scores.metrics)
+        if scores.primary(self.method) > self.best:
+            self.best, self.unimproved = scores.primary(self.method), 0
+            if self.config.train.select == "best":
+                checkpoint.save_weights(self.folder / checkpoint.BEST, self.method)
+        else:
+            self.unimproved += 1
+
+    def _stop_early(self) -> bool:
+        stop = self.config.train.early_stop
+        return stop is not None and self.unimproved > stop.patience
+
+    def _evaluate(self, split: str) -> Scores:
+        return evaluate(self.method, self.data.scoring(split), self.world.device)
+
+    def _finish(self, loop: Loop) -> dict[str, Any]:
+        seconds = self.clock.seconds
+        best = self.folder / checkpoint.BEST
+        if self.config.train.select == "best" and best.exists():
+            checkpoint.load_weights(best, self.method)
+        checkpoint.save_weights(self.folder / "model.safetensors", self.method)
+        val, test = self._evaluate("val"), self._evaluate("test")
+        self._keep_rows(self.rows)
+        self._add_row(loop, "test", flat(test))
+        self._explain()
+        result = {
+            "method": self.entry.key,
+            "seed": self.seed,
+            "hash": self.hash,
+            "tasks": test.metrics,
+            "val": val.metrics,
+            "primary": {name: task.primary for name, task in self.tasks.items()},
+            "higher_is_better": {n: task.higher_is_better for n, task in self.tasks.items()},
+            "chance": {n: test.chance.get(n, {}).get(t.primary) for n, t in self.tasks.items()},
+            "health": {n: health_of(t, test, self.images[n]) for n, t in self.tasks.items()},
+            "test_counts": test.counts,
+            "labels": self.data.counts,
+            "samples": self.images,
+            "extra_samples": self.extra_samples,
+            "normalisation": self.data.normalisation,
+            "fingerprint": self.data.fingerprint,
+            "skipped": self.data.skipped,
+            "train_seconds": round(seconds, 3),
+            "waited_seconds": round(self.data.waited, 3),
+        }
+        checkpoint.write_json(self.folder / "result.json", result)
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / checkpoint.STATE).unlink()
+        return result
+
+    def _explain(self) -> None:
+        if getattr(self.method, "filters", None):
+            from polytask.explain.filters import write_filters
+
+            write_filters(self.method, self.data.scoring("val"), self.folder / "plots")
+
+
+def flat(scores: Scores) -> dict[str, float]:
+    """Scores as the flat keys of `metrics.jsonl`."""
+    row = {"loss": sum(scores.losses.values())}
+    row |= {f"loss/{task}": value for task, value in scores.losses.items()}
+    for task, metrics in scores.metrics.items():
+        row |= {f"{task}/{name}": value for name, value in metrics.items()}
+    return row
+
+
+def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
+    """Two batches through every task of a method, without a trace on disk.
+
+    Returns a line per task. Raises:
+        Diverged: a loss is not finite.
+        RunError: a trunk or column unit of a task gets no gradient.
+    """
+    prepare_process()
+    run = _Run(config, entry, seed, Path(os.devnull), Silent(), None, None)
+    loop = Loop(config, run.method, run.data, run.world, run.phases[0], seed, lambda _: None)
+    reached: set[str] = set()
+    for batch, _ in zip(run.data.epoch(0, tasks=loop.phase.tasks), range(2), strict=False):
+        loop.step(batch)
+        loop.step_in_epoch += 1
+        reached |= {n for n, p in loop.parameters.items() if p.grad is not None}
+    idle = sorted(set(loop.parameters) - reached)
+    if idle:
+        raise RunError.at(entry.key, f"no gradient reaches {', '.join(idle[:5])}")
+    return [
+        f"{entry.key}: {task} loss {loop.sums[task] / loop.counts[task]:.4f}, "
+        f"{loop.images[task]} labelled images"
+        for task in loop.sums
+    ]
+
+
+__all__ = ["Diverged", "Stopped", "dry_run", "train_run"]
