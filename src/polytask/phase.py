@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from polytask.loss import Term
     from polytask.sharing.method import Outputs
 
-    TermMaker = Callable[[Batch, Outputs], list[Term]]
+TermMaker: TypeAlias = "Callable[[Batch, Outputs], list[Term]]"
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,15 @@ class Schedule:
 
     `epochs` are passes over the largest data set; `match` is `samples` or `epochs`, the budget of
     single-task networks; `samples` counts the training images of each data set and `data_of` names
-    the data set of each task (a task may have none when only cost is wanted).
+    the data set of each task. `single_paths` gives the finished single-task networks of the same
+    config and seed, by task, which are trained first where they are not there yet.
     """
 
     epochs: int
     match: str = "samples"
     samples: Mapping[str, int] = field(default_factory=dict)
     data_of: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    single_paths: Callable[[], dict[str, nn.Module]] = dict
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Phase:
     tasks: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     part: tuple[float, float] = (0.0, 1.0)
-    trainable: tuple[str, ...] = (".*",)
+    trainable: tuple[str, ...] = (r"^(?!modules\.)",)
     groups: Sequence[ParameterGroup] = ()
     update: str | Mapping[str, Any] = "joint"
     terms: Sequence[TermMaker] = ()

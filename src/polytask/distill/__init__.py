@@ -1,1 +1,1 @@
-"""TODO."""
+"""Learning from other networks."""

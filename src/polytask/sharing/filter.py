@@ -31,6 +31,8 @@ class FeatureFilter(nn.Module):
     channel. It sits before pooling, on the task's own branch.
     """
 
+    elementwise = 3  # operations per element that the cost model reports: ⊙ α, + β, ⊙ F
+
     def __init__(self, channels: int, options: FilterOptions | None = None) -> None:
         super().__init__()
         alpha, beta = STARTS[(options or FilterOptions()).init]

@@ -86,6 +86,7 @@ class SharingMethod(nn.Module, ABC):
 
     family: ClassVar[str] = ""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    heads: nn.ModuleDict
 
     def __init__(self, setting: Setting, options: MethodOptions) -> None:
         super().__init__()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Choice = Callable[[str], bool]
 
+# What `train.trainable` says in a word, as patterns of the method's parameter names.
+TRAINABLE = {"all": [""], "heads": [r"^heads\."], "filters": [r"^(filters|heads)\."]}
+
 
 class Loop:
     """One phase in training; what the method's hooks and the update rules see as `run`."""
@@ -63,7 +66,9 @@ class Loop:
             self.train.optimizer.model_dump(),
         )
         self.steps = self.rule.steps(self)
-        self.lr = LearningRate(self.train.schedule_entry, self.train.warmup, phase.epochs, self.steps)
+        self.lr = LearningRate(
+            self.train.schedule.model_dump(), self.train.warmup, phase.epochs, self.steps
+        )
         self._freeze()
 
     def _trainable(self) -> dict[str, nn.Parameter]:
@@ -71,8 +76,9 @@ class Loop:
         chosen = {}
         named = [*self.method.named_parameters()]
         named += [(f"modules.{n}", p) for n, p in self.modules.named_parameters()]
-        patterns = [*self.phase.trainable]
-        wanted = self.train.trainable_patterns
+        patterns = self.phase.trainable
+        chosen_by_config = self.train.trainable
+        wanted = TRAINABLE[chosen_by_config] if isinstance(chosen_by_config, str) else chosen_by_config
         for name, parameter in named:
             trains = any(re.search(pattern, name) for pattern in patterns)
             if not name.startswith("modules."):
@@ -85,12 +91,11 @@ class Loop:
     def _freeze(self) -> None:
         """Frozen means no gradient and batch norm in eval (DESIGN, Phase)."""
         self.method.train()
-        self.modules.train()
-        for part in (self.method, self.modules):
-            for module in part.modules():
-                own = list(module.parameters(recurse=False))
-                if isinstance(module, BatchNorm):
-                    module.freeze(bool(own) and not any(p.requires_grad for p in own))
+        for norm in (m for m in self.method.modules() if isinstance(m, BatchNorm)):
+            own = list(norm.parameters(recurse=False))
+            norm.freeze(bool(own) and not any(p.requires_grad for p in own))
+        for module in self.modules.values():
+            module.train(any(p.requires_grad for p in module.parameters()))
 
     # One step.
 

@@ -98,15 +98,16 @@ class Optimizers:
 class LearningRate:
     """The factor on every learning rate: warm-up × schedule, and the plateau's state.
 
-    `schedule` is `constant`, `cosine`, `{name: step, milestones, gamma}` (epochs) or
-    `{name: plateau, patience, factor}`, which lowers the rate when the training loss has not
+    `schedule` has the name `constant`, `cosine`, `step` (with milestones in epochs and gamma) or
+    `plateau` (with patience and factor), which lowers the rate when the training loss has not
     improved for more than `patience` epochs.
     """
 
-    def __init__(self, schedule: Any, warmup: float, epochs: int, steps: int) -> None:
-        entry = {"name": schedule} if isinstance(schedule, str) else dict(schedule)
-        self.name = entry.pop("name")
-        self.entry = entry
+    def __init__(
+        self, schedule: Mapping[str, Any], warmup: float, epochs: int, steps: int
+    ) -> None:
+        self.name = schedule["name"]
+        self.entry = schedule
         self.warmup_steps = warmup * steps
         self.total = max(1, epochs * steps)
         self.steps = steps

@@ -40,9 +40,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run has ended, well or not."""
+    """A run has ended; `outcome` is a word: done, diverged, failed or stopped."""
 
     run: str
+    outcome: str = "done"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ Show: TypeAlias = Callable[[Event], None]
 class Progress:
     """Turns what one run tells into events for `show`, and tells the run when to stop.
 
-    Steps are told a few times a second at most, and losses are only read then, so that a trainer may
-    call `step` after every update and hand over tensors.
+    Steps are told a few times a second at most, and losses are only read then, so that a trainer
+    may call `step` after every update and hand over tensors.
     """
 
     def __init__(self, show: Show, interval: float = INTERVAL) -> None:

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock
+from torch import nn
 
 from polytask import tasks as task_kinds
 from polytask.cost import measure
@@ -66,11 +68,14 @@ def train_run(
         Stopped: after `stop_after` steps (what tests use), with the state saved.
     """
     finished = folder / "result.json"
-    if finished.exists():
-        return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
-    prepare_process()
-    run = _Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
-    return run.start(resume)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The operating system frees the lock of a dead process, so that it never blocks.
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if finished.exists():
+            return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
+        prepare_process()
+        run = _Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
+        return run.start(resume)
 
 
 class _Run:
@@ -94,20 +99,57 @@ class _Run:
         ).to(self.world.device)
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
-        self.phases = self.method.plan(
-            Schedule(config.train.epochs, config.match, self.data.samples, self.data.data_of)
-        )
+        self.phases: list[Phase] = []
         self.hash = run_hash(config, entry, seed, self.data.fingerprint)
         self.phase_index = 0
         self.rows = 0
         self.images = dict.fromkeys(self.tasks, 0)
         self.extra_samples = 0
+        self.teacher_samples = 0
         self.best = float("-inf")
         self.unimproved = 0
         self.clock = Clock()
         self.saved_at = time.monotonic()
         self.total_steps = 0
         self.done_steps = 0
+
+    def _plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
+        config, data = self.config, self.data
+        schedule = Schedule(
+            config.train.epochs, config.match, data.samples, data.data_of, single_paths
+        )
+        return self.method.plan(schedule)
+
+    def _single(self) -> tuple[MethodEntry, SharingMethod]:
+        entry = next(e for e in self.config.methods if e.name == "single")
+        return entry, build_method(
+            self.config, entry, self.tasks, self.data.streams, self.data.stream_of, self.seed
+        )
+
+    def _untrained_single_paths(self) -> dict[str, nn.Module]:
+        _, single = self._single()
+        return {task: single.path(task) for task in self.tasks}
+
+    def _single_paths(self) -> dict[str, nn.Module]:
+        """The finished single-task networks of this config and seed, trained first if need be.
+
+        They stand where the comparison keeps its own `single` run, so that each is trained once.
+        """
+        entry, single = self._single()
+        home = self.comparison or self.folder / "teachers"
+        folder = home / entry.key / f"seed{self.seed}"
+        result = train_run(
+            self.config,
+            entry,
+            self.seed,
+            folder,
+            progress=self.progress,
+            resume=True,
+            comparison=self.comparison,
+        )
+        checkpoint.load_weights(folder / "model.safetensors", single)
+        self.teacher_samples = sum(result["samples"].values())
+        return {task: single.path(task).to(self.world.device) for task in self.tasks}
 
     # Files.
 
@@ -211,6 +253,7 @@ class _Run:
             self._restore(state)
         loop_state = state["loop"] if state is not None else None
         name = f"{self.entry.key}/seed{self.seed}"
+        self.phases = self._plan(self._single_paths)
         self.total_steps = sum(p.epochs * self._steps(p) for p in self.phases)
         self.progress.run_started(name, self.total_steps, self.done_steps)
         loop: Loop | None = None
@@ -312,7 +355,7 @@ class _Run:
             "test_counts": test.counts,
             "labels": self.data.counts,
             "samples": self.images,
-            "extra_samples": self.extra_samples,
+            "extra_samples": self.extra_samples + self.teacher_samples,
             "normalisation": self.data.normalisation,
             "fingerprint": self.data.fingerprint,
             "skipped": self.data.skipped,
@@ -349,7 +392,8 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
     """
     prepare_process()
     run = _Run(config, entry, seed, Path(os.devnull), Silent(), None, None)
-    loop = Loop(config, run.method, run.data, run.world, run.phases[0], seed, lambda _: None)
+    first = run._plan(run._untrained_single_paths)[0]
+    loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
     reached: set[str] = set()
     for batch, _ in zip(run.data.epoch(0, tasks=loop.phase.tasks), range(2), strict=False):
         loop.step(batch)

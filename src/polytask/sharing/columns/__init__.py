@@ -251,3 +251,15 @@ class ColumnsPath(nn.Module):
             if name in self.taps:
                 read.append(self.feature(states[self.own]))
         return self.head(read[0] if len(read) == 1 else read)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Each column's units in order, the links, the head."""
+        units = {
+            f"{column}/{name}": unit
+            for column, ran in zip(self.order, self.columns, strict=True)
+            for name, unit in zip(self.names, ran, strict=False)  # type: ignore[arg-type]
+        }
+        links = {
+            f"links/{join.link}": link for join, link in zip(self.joins, self.links, strict=True)
+        }
+        return {**units, **links, "head": self.head}

@@ -223,6 +223,14 @@ class TrunkPath(nn.Module):
             maps = [gate(m) for gate, m in zip(self.filters, maps, strict=True)]
         return self.head(maps[0] if self.head_taps == 1 else maps)
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The units by name, in order, then what the task has of its own."""
+        own = {"tail": self.tail, "filter": self.filters, "head": self.head}
+        return {
+            **dict(zip(self.names, self.units, strict=True)),
+            **{name: part for name, part in own.items() if part is not None},
+        }
+
 
 def shell(backbone: StagedBackbone) -> StagedBackbone:
     """The backbone without its units: all that `feature` needs of it."""

@@ -1,0 +1,141 @@
+"""Nested multi-path network: each task runs a prefix of the trunk and learns from its own network.
+
+Source: Park, Lee, Kim, "Resource-Efficient Multi-Task Deep Learning Using a Multi-Path Network",
+IEEE Access 2022, eq. 2-5 and algorithm 1.
+
+Differs from the paper: the loss is CE + α·KD by default (its α·CE + (1 − α)·KD with its α = 1 would
+switch distillation off), KL runs from teacher to student, branches may be any unit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from polytask.backbones.staged import StagedBackbone
+from polytask.batch import Batch
+from polytask.distill.soft_targets import Direction, soft_target_loss
+from polytask.errors import UserError, unknown
+from polytask.loss import Term
+from polytask.phase import Phase, Schedule, TermMaker
+from polytask.sharing.method import Outputs
+from polytask.sharing.trunk import Trunk, TrunkOptions
+
+
+class DistillOptions(BaseModel):
+    """How a path learns from the single-task network of its task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    alpha: float = Field(1.0, ge=0, description="weight of distillation (of CE when convex)")
+    temperature: float = Field(2.0, gt=0, description="softening of both distributions")
+    mix: Literal["additive", "convex"] = Field(
+        "additive", description="CE + α·KD, or the paper's α·CE + (1 − α)·KD"
+    )
+    direction: Direction = Field("teacher_student", description="KL(teacher ‖ student) or reverse")
+    t2: bool = Field(False, description="multiply KD by temperature²")
+
+
+class MultiPathOptions(TrunkOptions):
+    """Where paths branch off and how they are distilled."""
+
+    branches: dict[str, str] | list[str] | list[float] | None = Field(
+        None,
+        description="unit per task; or units or parameter ratios in the order of tasks; "
+        "by default ratios 1/t, 2/t, … 1",
+    )
+    distill: DistillOptions | Literal[False] = Field(
+        DistillOptions(), description="self-auxiliary distillation from single-task networks"
+    )
+    open: bool = Field(True, description="cut residual blocks into convolutions where possible")
+
+
+class MultiPath(Trunk):
+    """Task i runs the trunk up to its branch, so that an earlier path is part of every later one."""
+
+    Options = MultiPathOptions
+    options: MultiPathOptions
+
+    def make_backbone(self) -> StagedBackbone:
+        plain = self.setting.new_backbone()
+        if not (self.options.open and plain.can_open):
+            return plain
+        return self.setting.new_backbone(open=(list(plain.stages)[-1],))
+
+    def prepare(self) -> None:
+        branches = self.options.branches
+        tasks = list(self.tasks)
+        if branches is None:
+            branches = [(i + 1) / len(tasks) for i in range(len(tasks))]
+        if isinstance(branches, dict):
+            for task in branches:
+                if task not in self.tasks:
+                    raise UserError(unknown(f"branches.{task}", "task", task, tasks))
+        elif len(branches) != len(tasks):
+            raise UserError.at(
+                "branches", f"got {len(branches)} entries; expected one for each of {len(tasks)} tasks"
+            )
+        else:
+            branches = dict(zip(tasks, branches, strict=True))  # type: ignore[arg-type]
+        missing = [task for task in tasks if task not in branches]
+        if missing:
+            raise UserError.at("branches", f"no branch for {', '.join(missing)}")
+        self.branches = {
+            task: place_by_ratio(self.backbone, where)
+            if isinstance(where, float)
+            else self.backbone.resolve(where, f"branches.{task}")
+            for task, where in branches.items()
+        }
+
+    def taps(self, task: str) -> list[str]:
+        return [self.branches[task]]
+
+    def plan(self, schedule: Schedule) -> list[Phase]:
+        options = self.options.distill
+        if options is False:
+            return [Phase(epochs=schedule.epochs)]
+        teachers = nn.ModuleDict(
+            {task: path for task, path in schedule.single_paths().items() if task in self.tasks}
+        )
+        term = self._self_auxiliary(teachers, options)
+        return [Phase(epochs=schedule.epochs, modules={"teachers": teachers}, terms=(term,))]
+
+    def _self_auxiliary(self, teachers: nn.ModuleDict, options: DistillOptions) -> TermMaker:
+        def make(batch: Batch, outputs: Outputs) -> list[Term]:
+            terms = []
+            for task, group, target in batch:
+                images = group.images if target.rows is None else group.images[target.rows]
+                with torch.no_grad():
+                    taught = teachers[task](images)
+                student = outputs.predictions[task]
+                loss = soft_target_loss(
+                    student,  # type: ignore[arg-type]
+                    taught,
+                    options.temperature,
+                    options.direction,
+                    options.t2,
+                )
+                own, weight = self.tasks[task].loss(student, target.value)  # type: ignore[arg-type]
+                if options.mix == "convex":
+                    value = (1 - options.alpha) * (loss - own)
+                else:
+                    value = options.alpha * loss
+                terms.append(Term("self_auxiliary", task, value, weight))
+            return terms
+
+        return make
+
+
+def place_by_ratio(backbone: StagedBackbone, ratio: float) -> str:
+    """The unit whose prefix holds the share of the trunk's parameters nearest to `ratio`."""
+    counts, total = [], 0
+    for _, unit in backbone:
+        total += sum(p.numel() for p in unit.parameters())
+        counts.append(total)
+    nearest = min(range(len(counts)), key=lambda i: abs(counts[i] / total - ratio))
+    return backbone.names[nearest]
+
+
