@@ -78,3 +78,11 @@ def unknown(where: str, what: str, name: str, valid: Iterable[str]) -> Fault:
     """The fault of a name that does not exist."""
     names = list(valid)
     return Fault(where, f'unknown {what} "{name}"; expected {one_of(names)}.', nearest(name, names))
+
+
+def capped(faults: Sequence[Fault], shown: int = 20) -> list[Fault]:
+    """The first faults and, where there are more, how many."""
+    if len(faults) <= shown:
+        return list(faults)
+    more = Fault(faults[0].where.split(":")[0], f"and {len(faults) - shown} more faults like these")
+    return [*faults[:shown], more]

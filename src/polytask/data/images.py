@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Image: TypeAlias = "np.ndarray | Path"
+Image: TypeAlias = "np.ndarray | Path | bytes"
 SPLITS = ("train", "val", "test")
 
 
@@ -17,11 +17,12 @@ SPLITS = ("train", "val", "test")
 class ImageSet:
     """What every source returns; tasks take their labels from `columns`, `store` the pixels.
 
-    `images`: uint8 arrays [H, W] or [H, W, C], or paths of files. `columns`: label cells by column
-    name, one an image, `None` where the image is not labelled; a cell is text, a number, an array or
-    a path. `splits`: split name to ascending positions; an empty mapping means "make them". `places`:
-    where each image comes from, as an error names it (`shelf.csv:14`). `default_label` is the column
-    of a task that names none. `classes`: known class names of a column, in order.
+    `images`: uint8 arrays [H, W] or [H, W, C], paths of files, or the bytes of files. `columns`:
+    label cells by column name, one an image, `None` where the image is not labelled; a cell is
+    text, a number, an array or a path. `splits`: split name to ascending positions; an empty
+    mapping means "make them". `places`: where each image comes from, as an error names it
+    (`shelf.csv:14`). `default_label` is the column of a task that names none. `classes`: known
+    class names of a column, in order.
     """
 
     name: str

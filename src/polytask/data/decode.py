@@ -1,0 +1,206 @@
+"""From a file, bytes or an array to uint8 pixels, whatever the file's mode; and square resizing.
+
+What training sees is 8 bits, grey or RGB. Files that hold something else are brought to that form,
+and `Decoded.changes` says how, so that `polytask check` can tell:
+
+- CMYK, YCbCr, palette and the like become RGB; 1-bit becomes grey 0 or 255;
+- 16-bit grey is scaled (65535 becomes 255), never clipped; 32-bit pixels, whose range is unknown,
+  are refused;
+- transparent pixels are laid on white;
+- of several frames or pages the first is taken;
+- the rotation that a camera wrote into EXIF is applied: labels refer to the upright picture.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Resampling, Transpose
+
+from polytask.data.images import Image as ImageLike
+from polytask.errors import DataError
+
+# Below Pillow's own threshold, so that one limit rules; 9504 × 6336 of a 61-megapixel camera fits.
+MAX_PIXELS = 80_000_000
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`pixels` is uint8 [H, W, C] with C 1 or 3; `changes` is what was done to the file's own."""
+
+    pixels: np.ndarray
+    changes: tuple[str, ...] = ()
+
+
+def read_image(image: ImageLike, place: str) -> np.ndarray:
+    """Decode an image to uint8 [H, W, C], C 1 or 3.
+
+    Args:
+        image: an array, the path of a file, or a file's bytes.
+        place: where the image comes from, as an error names it.
+
+    Raises:
+        DataError: the image is missing, empty, truncated, huge, or no image; the reason is named.
+    """
+    return decode(image, place).pixels
+
+
+def decode(image: ImageLike, place: str) -> Decoded:
+    """Decode as `read_image` does, and say what was changed."""
+    if isinstance(image, np.ndarray):
+        return Decoded(_as_pixels(image, place))
+    subject = "the image" if isinstance(image, bytes) or str(image) in place else str(image)
+    try:
+        with io.BytesIO(image) if isinstance(image, bytes) else Path(image).open("rb") as stream:
+            return _decode(stream)
+    # A damaged file can raise anything from Pillow's decoders: struct.error, KeyError, SyntaxError…
+    except Exception as error:
+        raise DataError.at(place, f"{subject} {_reason(error)}") from error
+
+
+class _Refused(ValueError):
+    """The file is sound, but training can't use it."""
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, _Refused):
+        return text
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, (PermissionError, IsADirectoryError)):
+        return f"can't be opened: {error.strerror}"
+    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+        return f"is too large: more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image of a known format, or is damaged; JPEG and PNG are always read"
+    if "truncated" in text or isinstance(error, EOFError):
+        return f"is truncated: {text or 'the file ends early'}"
+    return f"is damaged: {text or type(error).__name__}"
+
+
+def _decode(stream: IO[bytes]) -> Decoded:
+    picture = _open(stream)
+    # MPO is a photograph with a preview behind it.
+    animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
+    turn = UPRIGHT.get(_orientation(picture))
+    plain, changes = _to_8_bits(picture)
+    if animated:
+        changes = [*changes, "first of several frames taken"]
+    if turn is not None:
+        plain = plain.transpose(turn)
+        changes = [*changes, "turned upright as EXIF says"]
+    pixels = np.array(plain)
+    return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], tuple(changes))
+
+
+def _open(stream: IO[bytes]) -> Image.Image:
+    if not stream.read(1):
+        raise _Refused("is empty: 0 bytes")
+    stream.seek(0)
+    picture = Image.open(stream)
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _Refused(
+            f"is too large: {width} × {height} pixels; the limit is "
+            f"{MAX_PIXELS / 1e6:.0f} million. Make it smaller"
+        )
+    if picture.format == "PNG":
+        picture.verify()  # Pillow checks no checksum of the pixels otherwise
+        stream.seek(0)
+        picture = Image.open(stream)
+    return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged metadata does not make the pixels unusable
+        return 1
+
+
+def _to_8_bits(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    mode = picture.mode
+    # Pillow gives 16-bit PGM, and in older versions PNG, as 32-bit integers.
+    if mode.startswith("I;16") or (mode == "I" and picture.format in ("PNG", "PPM")):
+        wide = np.asarray(picture).astype(np.uint32)
+        scaled = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        return Image.fromarray(scaled), ["16 bits scaled to 8"]
+    if mode in ("I", "F"):
+        raise _Refused("has 32-bit pixels, whose range is unknown; save it with 8 or 16 bits")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        return _on_white(picture)
+    if mode in ("L", "RGB"):
+        picture.load()
+        return picture, []
+    target = "L" if mode == "1" else "RGB"
+    return picture.convert(target), [f"{_MODES.get(mode, mode)} converted to {_MODES[target]}"]
+
+
+_MODES = {"1": "1 bit", "L": "grey", "P": "palette", "RGB": "RGB"}
+
+
+def _on_white(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    target = "L" if picture.mode in ("L", "LA", "La") else "RGB"
+    layered = picture.convert("RGBA")
+    if layered.getchannel("A").getextrema() == (255, 255):
+        return layered.convert(target), []
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert(target), ["transparency laid on white"]
+
+
+def _as_pixels(array: np.ndarray, place: str) -> np.ndarray:
+    shaped = array[..., None] if array.ndim == 2 else array
+    if shaped.ndim != 3 or shaped.shape[2] not in (1, 3) or array.dtype != np.uint8:
+        raise DataError.at(
+            place,
+            f"got an array of {array.dtype} {list(array.shape)}; "
+            "expected uint8 [H, W], [H, W, 1] or [H, W, 3]",
+        )
+    return shaped
+
+
+def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resize uint8 [H, W, C] to [height, width, C], bilinear, antialiased where it shrinks.
+
+    Args:
+        image: what `read_image` returns.
+        size: (height, width), or one number for a square.
+    """
+    height, width = _pair(size)
+    if image.shape[:2] == (height, width):
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    resized = np.array(picture.resize((width, height), Resampling.BILINEAR))
+    return resized if resized.ndim == 3 else resized[..., None]
+
+
+def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resize [H, W] to [height, width] by the nearest pixel: no value that was not there."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for old, new in zip(mask.shape, _pair(size), strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
