@@ -121,7 +121,7 @@ class Bars:
     def __call__(self, event: Event) -> None:
         match event:
             case Message(text):
-                self.bars.console.print(text, markup=False, highlight=False)
+                self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
             case Overall(done, total, left):
                 self._set("all runs", done, total, left, "")
             case Started(run, total, done):

@@ -28,7 +28,6 @@ def stops_on_interrupt(progress: Progress) -> Iterator[None]:
 
     def request(number: int, frame: FrameType | None) -> None:
         del number, frame
-        progress.message("stopping after this step; its state will be saved")
         progress.stop()
         restore()
 
