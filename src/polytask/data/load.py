@@ -1,0 +1,160 @@
+"""From a config to data ready for training: read, split, decode, resize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polytask.batch import Input
+from polytask.data.dataset import DataSet
+from polytask.data.images import ImageSet
+from polytask.data.mixing import Ints
+from polytask.data.pipeline import Data
+from polytask.data.prepare import CENTRED, IMAGENET, Size
+from polytask.data.source import Source
+from polytask.data.splits import read_splits
+from polytask.data.store import MEMORY, Filled, fill, first_size
+from polytask.errors import ConfigError, DataError, Fault, capped
+
+if TYPE_CHECKING:
+    from polytask.config.models import Config
+    from polytask.tasks.task import Labels, Task
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A data set before its pixels are read; `size` is that of its images, once resized."""
+
+    source: Source
+    images: ImageSet
+    labels: dict[str, Labels]
+    splits: dict[str, Ints]
+    size: Size
+    is_resized: bool
+
+
+def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int = MEMORY) -> Data:
+    """Read every data set that a task uses.
+
+    Args:
+        config: the whole config; `data`, `mixing`, `norm`, `image_size` and `on_bad_image` count.
+        tasks: by name; reading labels fixes their classes.
+        seed: which images a fraction takes, and all orders and changes.
+        memory: bytes of decoded images to keep; data sets beyond it are decoded when drawn.
+
+    Raises:
+        UserError: the faults of all data sets at once.
+    """
+    with _all_faults() as faults:
+        read = {}
+        for name, source in config.data.items():
+            mine = {task: tasks[task] for task in tasks if tasks[task].data == name}
+            if mine:
+                with _gathered(faults):
+                    read[name] = _read(config, name, source, mine, seed)
+    if config.mixing == "integrated" and config.train.batch < len(read):
+        raise ConfigError.at(
+            config.place("train", "batch"),
+            f"got {config.train.batch}; a batch holds an image of each of {len(read)} data sets.",
+            f"Set train.batch to {len(read)} or more.",
+        )
+    union = (
+        max((r.size[0] for r in read.values()), default=0),
+        max((r.size[1] for r in read.values()), default=0),
+    )
+    sets, skipped, left = {}, {}, memory
+    with _all_faults() as faults:
+        for name, this in read.items():
+            size = union if config.mixing == "integrated" else this.size
+            used = np.unique(np.concatenate(list(this.splits.values())))
+            filled = fill(this.images, used, (this.size, size), left)
+            left -= filled.store.bytes
+            with _gathered(faults):
+                _check(config, name, this, filled)
+                sets[name] = _finish(name, this, filled, size)
+                skipped[name] = [str(fault) for fault in filled.faults.values()]
+    trained = config.backbone.pretrained or config.backbone.weights is not None
+    return Data(
+        sets,
+        batch=config.train.batch,
+        seed=seed,
+        mixing=config.mixing,
+        norm=config.norm,
+        normalisation=IMAGENET if trained else CENTRED,
+        memory=memory,
+        skipped=skipped,
+    )
+
+
+@contextmanager
+def _all_faults() -> Iterator[list[Fault]]:
+    """Raise what was gathered inside, all at once."""
+    faults: list[Fault] = []
+    yield faults
+    if faults:
+        raise DataError(faults)
+
+
+@contextmanager
+def _gathered(faults: list[Fault]) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        faults += error.faults
+
+
+def _read(config: Config, name: str, source: Source, tasks: Mapping[str, Task], seed: int) -> _Read:
+    images = source.read(name, config.folder)
+    labels = {}
+    with _all_faults() as faults:
+        for task_name, task in tasks.items():
+            with _gathered(faults):
+                labels[task_name] = task.read_labels(images)
+    classes = {task_name: task.classes for task_name, task in tasks.items()}
+    splits = read_splits(images, source, labels, classes, seed)
+    side = source.size or config.image_size
+    used = np.unique(np.concatenate(list(splits.values())))
+    size = (side, side) if side else first_size(images, used)
+    return _Read(source, images, labels, splits, size, is_resized=side is not None)
+
+
+def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:
+    faults: list[Fault] = []
+    if config.on_bad_image == "error":
+        faults += capped(list(filled.faults.values()))
+    elif all(i in filled.faults for i in read.splits["train"].tolist()):
+        faults.append(Fault(config.place("data", name), "no training image can be read."))
+    if not read.is_resized and len(filled.sizes) > 1:
+        smallest, largest = min(filled.sizes), max(filled.sizes)
+        faults.append(
+            Fault(
+                config.place("data", name),
+                f"the images have {len(filled.sizes)} sizes, from {_shown(smallest)} to "
+                f"{_shown(largest)} pixels, and nothing says which the network gets.",
+                f"Set data.{name}.size, or image_size for all data sets.",
+            )
+        )
+    if faults:
+        raise DataError(faults)
+
+
+def _shown(size: Size) -> str:
+    return f"{size[1]} × {size[0]}"
+
+
+def _finish(name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
+    bad = sorted(filled.faults)
+    return DataSet(
+        name,
+        store=filled.store,
+        pixels_digest=filled.digest,
+        size=read.size,
+        input=Input(3, *size),
+        augment=read.source.augment,
+        splits={split: np.setdiff1d(index, bad) for split, index in read.splits.items()},
+        labels=read.labels,
+    )

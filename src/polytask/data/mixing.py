@@ -1,0 +1,85 @@
+"""Which images each step of an epoch draws from each data set.
+
+Every data set gives the same number of draws an epoch, that of the largest, so that batches are
+balanced: a smaller set starts over, in passes of a fresh random order each.
+
+Source: Lee et al., "Multi-Task Learning with Task-Specific Feature Filtering in Low-Data
+Condition", Electronics 2021, 10, 2691, §3.1.
+
+Differs from the paper: batches are balanced exactly, not in expectation, and every image is drawn
+floor or ceil(longest / n) times an epoch instead of with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from polytask.randomness import counter_hash, stable_hash
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Training images that take turns: those of a data set with a label of any of the `tasks`.
+
+    `pool`: their numbers in the data set, ascending.
+    """
+
+    data: str
+    tasks: tuple[str, ...]
+    pool: Ints
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Images drawn from one feed: numbers in the data set, and the pass each belongs to."""
+
+    index: Ints
+    passes: Ints
+
+    def __getitem__(self, part: slice) -> Draws:
+        return Draws(self.index[part], self.passes[part])
+
+
+def pass_order(seed: int, data: str, epoch: int, number: int, pool: Ints) -> Ints:
+    """The order of the pool in one pass of an epoch.
+
+    An image's place depends on the seed, the data set's name, the pass and its own number: leaving
+    images out does not change the order of the others.
+    """
+    key = stable_hash(seed, data, "pass", epoch, number)
+    return pool[np.argsort(counter_hash(key, pool), kind="stable")]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """An epoch over several feeds: each gives `longest` draws, at most `share` a step."""
+
+    feeds: Sequence[Feed]
+    share: int
+
+    @property
+    def longest(self) -> int:
+        """The images of the largest feed."""
+        return max((len(feed.pool) for feed in self.feeds), default=0)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.longest // self.share)
+
+    def turn(self, step: int) -> slice:
+        """The draws of a step, the same for every feed; steps differ by one draw at most."""
+        return slice(self.longest * step // self.steps, self.longest * (step + 1) // self.steps)
+
+    def draws(self, feed: Feed, seed: int, epoch: int) -> Draws:
+        """The draws of a feed in an epoch: pass after pass, the last cut short."""
+        count = -(-self.longest // len(feed.pool))
+        orders = [pass_order(seed, feed.data, epoch, j, feed.pool) for j in range(count)]
+        passes = np.repeat(np.arange(count), len(feed.pool))
+        return Draws(np.concatenate(orders), passes)[: self.longest]

@@ -1,0 +1,200 @@
+"""The stream of batches that training and scoring read (DESIGN, How data flows)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polytask.batch import Batch, Group, Input
+from polytask.data.augment import Change, draw_change
+from polytask.data.dataset import DataSet
+from polytask.data.mixing import Draws, Feed, Ints, Mix
+from polytask.data.prefetch import prefetched
+from polytask.data.prepare import CENTRED, Normalisation
+from polytask.randomness import stable_hash
+
+Part = tuple[float, float]
+WHOLE: Part = (0.0, 1.0)
+TOGETHER = "all"  # the stream of data sets that are normalised together
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Images of one data set within a group, and the tasks whose labels they bring."""
+
+    data: DataSet
+    tasks: Collection[str]
+    index: Ints
+    change: Change | None = None
+
+
+class Data:
+    """Every data set of a run, and the batches made of them.
+
+    - `mixing` integrated: a batch holds equally many images of each data set; one group of all with
+      `norm` mixed (stream `all`), one group per data set with per_data (stream: its name).
+    - `mixing` multi_input: a batch holds `batch` images of each task, labelled for it, in a group
+      of its own (stream: the data set's name).
+
+    What a batch holds depends on the seed, the data sets' names, the epoch and the step alone.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[str, DataSet],
+        batch: int,
+        seed: int,
+        mixing: Literal["integrated", "multi_input"] = "integrated",
+        norm: Literal["mixed", "per_data"] = "mixed",
+        normalisation: Normalisation = CENTRED,
+        memory: int = 0,
+        skipped: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.sets = dict(sets)
+        self.batch, self.seed, self.mixing = batch, seed, mixing
+        self.together = mixing == "integrated" and norm == "mixed"
+        self.normalisation = normalisation
+        self.memory = memory
+        self.skipped = dict(skipped or {})
+        self.waited = 0.0
+        self.data_of = {task: name for name, data in self.sets.items() for task in data.labels}
+        self.stream_of = {task: self._stream(name) for task, name in self.data_of.items()}
+
+    def _stream(self, name: str) -> str:
+        return TOGETHER if self.together else name
+
+    @property
+    def streams(self) -> dict[str, Input]:
+        """The input of each stream."""
+        return {self._stream(name): data.input for name, data in self.sets.items()}
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Training images of each data set that have a label."""
+        return {name: len(d.pool(d.labels, self.seed)) for name, d in self.sets.items()}
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of each data set's pixels, labels and splits."""
+        return {name: data.fingerprint for name, data in self.sets.items()}
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Images and labels by data set, split and task."""
+        return {name: data.counts for name, data in self.sets.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """What the log and the report say of the data; JSON-able."""
+        return {
+            "datasets": {
+                name: {
+                    "splits": data.counts,
+                    "input": [data.input.channels, data.input.height, data.input.width],
+                    "size": list(data.size),
+                    "store": "memory" if data.store.bytes else "decoded when drawn",
+                    "bytes": data.store.bytes,
+                    "fingerprint": data.fingerprint,
+                    "skipped": list(self.skipped.get(name, ())),
+                }
+                for name, data in self.sets.items()
+            },
+            "memory_limit_bytes": self.memory,
+            "normalisation": {"mean": self.normalisation.mean, "std": self.normalisation.std},
+        }
+
+    def images(self, dataset: str, split: str, positions: Sequence[int] | Ints) -> Tensor:
+        """Stored images [B, C, H, W], uint8, by their positions in a split."""
+        data = self.sets[dataset]
+        return torch.from_numpy(data.store.take(data.splits[split][positions]))
+
+    def mix(self, tasks: Collection[str] | None = None, part: Part = WHOLE) -> Mix:
+        """What an epoch of the given tasks (all by default) draws from."""
+        wanted = [t for t in self.data_of if tasks is None or t in tasks]
+        feeds = []
+        for name, data in self.sets.items():
+            mine = tuple(t for t in data.labels if t in wanted)
+            groups = [mine] if self.mixing == "integrated" else [(t,) for t in mine]
+            feeds += [Feed(name, g, data.pool(g, self.seed, part)) for g in groups if g]
+        feeds = [feed for feed in feeds if len(feed.pool)]
+        per_feed = len(feeds) if self.mixing == "integrated" else 1
+        return Mix(feeds, share=max(1, self.batch // max(1, per_feed)))
+
+    def steps(self, tasks: Collection[str] | None = None, part: Part = WHOLE) -> int:
+        """Steps of an epoch of the given tasks (all by default)."""
+        return self.mix(tasks, part).steps
+
+    def epoch(
+        self,
+        epoch: int,
+        *,
+        tasks: Collection[str] | None = None,
+        part: Part = WHOLE,
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """The training batches of an epoch from step `start`, each made while the last is in use.
+
+        Only data sets of the given `tasks` (all by default) take part, and only those tasks have
+        targets. `part`: the share of the training images, [start, stop) of a fixed order.
+        """
+        mix = self.mix(tasks, part)
+        draws = [mix.draws(feed, self.seed, epoch) for feed in mix.feeds]
+
+        def make(step: int) -> Batch:
+            turn = mix.turn(step)
+            pairs = zip(mix.feeds, draws, strict=True)
+            return self._join([self._drawn(feed, drawn[turn], epoch) for feed, drawn in pairs])
+
+        return prefetched(make, range(start, mix.steps), self._wait)
+
+    def scoring(self, split: str, batch: int = 256) -> Iterator[Batch]:
+        """Every image of a split, in order, unchanged: a group a batch, one data set at a time."""
+        portions = [
+            _Portion(data, data.labels, data.splits[split][first : first + batch])
+            for data in self.sets.values()
+            for first in range(0, len(data.splits[split]), batch)
+        ]
+
+        def make(step: int) -> Batch:
+            return self._join([portions[step]])
+
+        return prefetched(make, range(len(portions)), self._wait)
+
+    def _wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+    def _drawn(self, feed: Feed, draws: Draws, epoch: int) -> _Portion:
+        data = self.sets[feed.data]
+        key = stable_hash(self.seed, feed.data, "augment", epoch)
+        change = draw_change(data.augment, key, draws.index, draws.passes)
+        return _Portion(data, feed.tasks, draws.index, change)
+
+    def _join(self, portions: list[_Portion]) -> Batch:
+        if self.together:
+            return Batch([self._group(TOGETHER, portions)])
+        return Batch([self._group(self._stream(p.data.name), [p]) for p in portions])
+
+    def _group(self, stream: str, portions: list[_Portion]) -> Group:
+        seen = portions[0].data.input
+        index = torch.from_numpy(np.concatenate([p.index for p in portions]))
+        images = torch.empty(len(index), seen.channels, seen.height, seen.width)
+        group = Group(images, index, stream)
+        first = 0
+        for portion in portions:
+            pixels = portion.data.store.take(portion.index)
+            if portion.change is not None:
+                pixels = portion.change.images(pixels)
+            last = first + len(pixels)
+            self.normalisation(torch.from_numpy(pixels), out=images[first:last])
+            group.targets |= portion.data.targets(
+                portion.tasks, portion.index, first, portion.change
+            )
+            first = last
+        for target in group.targets.values():
+            if target.rows is not None and len(target.rows) == len(group):
+                target.rows = None
+        return group

@@ -1,0 +1,174 @@
+"""Decoded images as uint8: in memory as long as they fit, else decoded again whenever drawn.
+
+Every image is decoded once when a store is filled, in threads: that finds the files that cannot be
+read and gives the images' digest. What a store returns never depends on the threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from polytask.data.decode import read_image
+from polytask.data.images import ImageSet
+from polytask.data.prepare import Pixels, Size, fit
+from polytask.errors import DataError, Fault, capped
+
+MEMORY = 2 << 30  # bytes of decoded images a run keeps unless told otherwise
+THREADS = min(8, os.cpu_count() or 1)
+CHUNK = (
+    64  # images a thread takes at a time: small arrays would cost more to hand over than to read
+)
+
+Ints = npt.NDArray[np.int64]
+
+
+class Store(Protocol):
+    """Images of a data set by their numbers in it, all of one size."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+
+    def take(self, index: Ints) -> Pixels:
+        """The images numbered `index` [B], as [B, C, H, W]; C is 1 where all are grey, else 3."""
+
+
+@dataclass(frozen=True)
+class MemoryStore:
+    """Keeps `pixels` [R, C, H, W]; image i of the data set is row `row_of[i]`."""
+
+    pixels: Pixels
+    row_of: Ints
+
+    @property
+    def bytes(self) -> int:
+        return self.pixels.nbytes
+
+    def take(self, index: Ints) -> Pixels:
+        return self.pixels[self.row_of[index]]
+
+
+@dataclass(frozen=True)
+class LazyStore:
+    """Decodes and resizes whenever images are drawn."""
+
+    read: Callable[[int], Pixels]
+    channels: int
+    size: Size
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+    )
+
+    @property
+    def bytes(self) -> int:
+        return 0
+
+    def take(self, index: Ints) -> Pixels:
+        taken = np.empty((len(index), self.channels, *self.size), np.uint8)
+        for row, pixels in enumerate(self.threads.map(self.read, index.tolist())):
+            taken[row] = pixels
+        return taken
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A store and what filling it found: unreadable images by number, the files' own sizes, and a
+    digest of the files' own pixels."""
+
+    store: Store
+    faults: dict[int, Fault]
+    sizes: set[Size]
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image as it was read: resized pixels [C, H, W], and its own size and digest."""
+
+    pixels: Pixels
+    size: Size
+    digest: bytes
+
+
+def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> Filled:
+    """Read the images numbered `index`, resized to each of `sizes` (height, width) in turn.
+
+    They are kept if they take at most `memory` bytes in colour.
+    """
+    height, width = sizes[-1]
+    keep = 3 * height * width * len(index) <= memory
+    kept = np.empty((len(index) if keep else 0, 1, height, width), np.uint8)
+    channels = 1
+    faults: dict[int, Fault] = {}
+    own_sizes: set[Size] = set()
+    digest = hashlib.blake2b(digest_size=16)
+    for row, (i, seen) in enumerate(zip(index.tolist(), _see(images, index, sizes), strict=True)):
+        if isinstance(seen, Fault):
+            faults[i] = seen
+            continue
+        if len(seen.pixels) > channels:
+            channels = len(seen.pixels)
+            kept = np.repeat(kept, channels, axis=1)
+        if keep:
+            kept[row] = seen.pixels
+        own_sizes.add(seen.size)
+        digest.update(i.to_bytes(8, "little") + seen.digest)
+    if keep:
+        row_of = np.full(len(images), -1)
+        row_of[index] = np.arange(len(index))
+        return Filled(MemoryStore(kept, row_of), faults, own_sizes, digest.hexdigest())
+
+    def read(i: int) -> Pixels:
+        return fit(_read(images, i), sizes)
+
+    store = LazyStore(read, channels, (height, width))
+    return Filled(store, faults, own_sizes, digest.hexdigest())
+
+
+def first_size(images: ImageSet, index: Ints) -> Size:
+    """The (height, width) of the first image that can be read.
+
+    Raises:
+        DataError: none can be read.
+    """
+    faults = []
+    for i in index.tolist():
+        try:
+            height, width, _ = _read(images, i).shape
+        except DataError as error:
+            faults += error.faults
+        else:
+            return height, width
+    raise DataError(capped(faults))
+
+
+def _read(images: ImageSet, i: int) -> Pixels:
+    return read_image(images.images[i], images.place(i))
+
+
+def _see(images: ImageSet, index: Ints, sizes: Sequence[Size]) -> Iterator[_Seen | Fault]:
+    """Every image in order, read in threads, or what is wrong with it."""
+
+    def see(i: int) -> _Seen | Fault:
+        try:
+            own = _read(images, i)
+        except DataError as error:
+            return error.faults[0]
+        digest = hashlib.blake2b(repr(own.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(own).data)
+        return _Seen(fit(own, sizes), own.shape[:2], digest.digest())
+
+    def see_chunk(start: int) -> list[_Seen | Fault]:
+        return [see(i) for i in index[start : start + CHUNK].tolist()]
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        for chunk in threads.map(see_chunk, range(0, len(index), CHUNK)):
+            yield from chunk
