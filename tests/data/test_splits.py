@@ -53,7 +53,7 @@ def test_made_splits_partition_the_images_in_proportion(sizes, unlabelled, val, 
         assert (np.diff(made[split]) > 0).all()
         found = counts(strata, made[split], len(sizes) + 1)
         wanted = share * np.array([30, *sizes])
-        # Where a class is so small that rounding up twice would leave nothing to train on, it isn't.
+        # Where a class is too small to round up twice and still train, it isn't.
         small = np.array([30, *sizes]) * (1 - val - test) < 3
         assert (np.abs(found - wanted)[~small] <= 1 + 1e-9).all()
         assert (found <= wanted + 1 + 1e-9).all()
