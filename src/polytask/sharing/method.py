@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Batch, Value
 from polytask.batch import Input as Input
+from polytask.config.models import MethodOptions as MethodOptions
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule
 from polytask.randomness import stable_hash as stable_hash
@@ -69,12 +69,6 @@ class Outputs:
 
     predictions: dict[str, Value] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
-
-
-class MethodOptions(BaseModel):
-    """Options of a method in a config, with documented defaults; `as` names it in the results."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SharingMethod(nn.Module, ABC):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from polytask.batch import Value
+from polytask.config.models import TaskOptions as TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -40,17 +40,6 @@ class Labels:
     value: Any
     present: np.ndarray
     strata: np.ndarray | None = None
-
-
-class TaskOptions(BaseModel):
-    """What every task has in a config; a kind adds its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str
-    data: str | None = None
-    label: str | list[str] | None = None
-    classes: list[str] | int | None = None
 
 
 class Task(ABC):

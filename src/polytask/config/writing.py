@@ -1,0 +1,73 @@
+"""A config as YAML text that reads back to the same config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from polytask.config.models import Config
+from polytask.config.scalars import FLOAT, HEX, INFINITE, INT, OCTAL
+
+WIDTH = 96
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+for _pattern in (INT, OCTAL, HEX, FLOAT, INFINITE):
+    _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _pattern, list("-+.0123456789"))
+
+
+def to_yaml(value: Any, flow: bool | None = None) -> str:
+    """YAML text of plain data; `flow=True` for one line, `None` for one line per innermost part."""
+    return yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=flow,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10**9 if flow else WIDTH,
+    )
+
+
+def shown(value: Any) -> str:
+    """A value on one line, as it would be written in a config."""
+    return to_yaml(value, flow=True).removesuffix("...\n").strip()
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys whose values differ, in the order of a config."""
+    before, after = dict(_flat(_comparable(old))), dict(_flat(_comparable(new)))
+    return [
+        f"{key}: {_or_absent(before, key)} -> {_or_absent(after, key)}"
+        for key in {**before, **after}
+        if _or_absent(before, key) != _or_absent(after, key)
+    ]
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    values = config.data_dict()
+    methods = {entry.key: {entry.name: entry.options} for entry in config.methods}
+    return {**values, "methods": methods, "name": None, "folder": None}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, shown(value)
+
+
+def _or_absent(values: Mapping[str, str], key: str) -> str:
+    return values.get(key, "absent")
