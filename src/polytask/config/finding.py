@@ -37,7 +37,7 @@ def find(source: str | Path | Mapping[str, Any]) -> Document:
         root, problems = from_python(source)
         return Document(root, problems, "config", Path.cwd(), "config")
     path = Path(source)
-    examples = {example.name: Path(example.path) for example in bundled()}
+    examples = {example.name: example.path for example in bundled()}
     if not path.is_file() and str(source) in examples:
         # Nobody keeps data beside a bundled example, so its paths start where the user is.
         return _read(examples[str(source)], examples[str(source)].name, Path.cwd())

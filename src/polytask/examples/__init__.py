@@ -1,42 +1,33 @@
-"""Bundled configs, each headed by its source, expected result, time and exact command."""
+"""Configs that come with polytask, each headed by source, expected result, time, exact command."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Example:
-    """A bundled config; `header` is the comment it starts with."""
+    """A bundled config; `summary` and `source` are read from the comments at its head."""
 
     name: str
     summary: str
     source: str
-    header: str
-    path: str
+    path: Path
 
 
-@cache
 def bundled() -> list[Example]:
-    """The bundled configs by name."""
-    return [_example(path) for path in sorted(FOLDER.glob("*.yaml"))]
+    """Every bundled config, by name."""
+    return [_read(path) for path in sorted(Path(__file__).parent.glob("*.yaml"))]
 
 
-def _example(path: Path) -> Example:
-    text = path.read_text("utf-8")
-    lines = re.match(r"(#.*\n)*", text).group().splitlines()  # type: ignore[union-attr]
-    header = "\n".join(line.removeprefix("#").strip() for line in lines)
-    summary = re.split(r"\n\n|\n(?=Source:)", header)[0].replace("\n", " ")
-    source = re.search(r"^Source: (.+?)(?=\n\w+: |\n\n|\Z)", header, re.M | re.S)
-    return Example(
-        path.stem,
-        summary,
-        source.group(1).replace("\n", " ") if source else "",
-        header,
-        str(path),
-    )
+def _read(path: Path) -> Example:
+    head = re.match(r"(?:#.*\n)*", path.read_text("utf-8"))
+    paragraphs = re.sub(r"^# ?", "", head.group() if head else "", flags=re.M).split("\n\n")
+    facts = dict(re.findall(r"^(\w+): +(.+(?:\n +.+)*)", paragraphs[-1], flags=re.M))
+    return Example(path.stem, _line(paragraphs[0]), _line(facts.get("Source", "")), path)
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
