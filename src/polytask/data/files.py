@@ -1,0 +1,126 @@
+"""Files on disk: where a path of a config leads, and which images a folder or zip archive holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from polytask.errors import DataError, Fault, capped, nearest
+
+# HEIC is here although Pillow can't read it: a photograph must not be passed over in silence.
+IMAGE = re.compile(
+    r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|avif|jp2|p[bgp]m|hei[cf])$", re.IGNORECASE
+)
+MAX_UNPACKED = 4 << 30  # bytes of a zip archive held in memory
+
+
+class Found(NamedTuple):
+    """An image file: its path below the root, and the file, or its bytes in an archive."""
+
+    below: PurePosixPath
+    image: Path | bytes
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name says that it is an image."""
+    return IMAGE.search(name) is not None
+
+
+def locate(name: str, path: Path, folder: Path) -> Path:
+    """Where data set `name` lies: its `path`, relative to the config's `folder`.
+
+    Raises:
+        DataError: there is nothing there; the nearest name that exists is offered.
+    """
+    found = folder / path.expanduser()
+    if found.exists():
+        return found
+    beside = sorted(p.name for p in found.parent.iterdir()) if found.parent.is_dir() else []
+    problem = f"{found} does not exist; paths are relative to the config's folder."
+    raise DataError.at(f"data.{name}.path", problem, nearest(found.name, beside))
+
+
+def find_images(root: Path) -> list[Found]:
+    """Every image below a folder or in a zip archive, in the order of their paths.
+
+    Hidden files and folders are left out, and files whose name is not an image's.
+
+    Raises:
+        DataError: `root` is neither, an archive is damaged or unsafe, or there is no image.
+    """
+    if root.is_dir():
+        found = list(_in_folder(root))
+    elif zipfile.is_zipfile(root):
+        found = _in_archive(root)
+    else:
+        raise DataError.at(str(root), "is neither a folder nor a complete zip archive.")
+    if not found:
+        raise DataError.at(str(root), "holds no image; looked for .jpg, .png, .webp and the like.")
+    return sorted(found, key=lambda f: f.below.parts)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is a system's own, not the user's."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _in_folder(root: Path) -> Iterator[Found]:
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder above
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = [name for name in below if not is_hidden(name)]
+        for name in files:
+            if is_image(name) and not is_hidden(name):
+                path = Path(folder, name)
+                yield Found(PurePosixPath(path.relative_to(root).as_posix()), path)
+
+
+def _in_archive(root: Path) -> list[Found]:
+    found, faults = [], []
+    with zipfile.ZipFile(root) as archive:
+        members = [
+            member
+            for member in archive.infolist()
+            if is_image(member.filename)
+            and not any(is_hidden(part) for part in _parts(member.filename) if part != "..")
+        ]
+        if sum(member.file_size for member in members) > MAX_UNPACKED:
+            raise DataError.at(
+                str(root),
+                f"unpacks to more than {MAX_UNPACKED >> 30} GiB, which would be held in memory.",
+                "Unpack it and give the folder.",
+            )
+        for member in members:
+            path = PurePosixPath(*_parts(member.filename))
+            where = f"{root}:{member.filename}"
+            if path.is_absolute() or ".." in path.parts:
+                faults.append(Fault(where, "leads out of the archive; expected a path inside it."))
+                continue
+            try:
+                found.append(Found(path, archive.read(member)))
+            except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+                faults.append(Fault(where, f"is damaged in the archive: {error}"))
+            except (RuntimeError, NotImplementedError) as error:  # encrypted; rare compressions
+                faults.append(Fault(where, f"can't be unpacked: {error}"))
+    if faults:
+        raise DataError(capped(faults))
+    return found
+
+
+def _parts(member: str) -> tuple[str, ...]:
+    """A member's path; some Windows programs write backslashes."""
+    return PurePosixPath(member.replace("\\", "/")).parts
+
+
+def shown(root: Path, found: Found) -> str:
+    """The image as an error names it: its path, or `archive.zip:member`."""
+    return f"{root}:{found.below}" if isinstance(found.image, bytes) else str(found.image)
