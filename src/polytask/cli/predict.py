@@ -1,0 +1,60 @@
+"""polytask predict: what a trained network says of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polytask.cli.console import say, show, show_json
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder or a comparison folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="A task to answer (repeat); all by default.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of a comparison: the method; the best by default.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of a comparison: the seed; the first by default.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tell what each task says of images.
+
+    An image that cannot be read is told on standard error, the others are answered, and the exit
+    code is 2.
+    """
+    from polytask.deploy import load
+    from polytask.errors import DataError
+
+    model = load(run, method, seed)
+    answered: list[dict[str, Any]] = []
+    has_fault = False
+    for image in images:
+        try:
+            answers = model.predict(image, task)
+        except DataError as error:
+            say(str(error))
+            has_fault = True
+            continue
+        answered.append({"image": str(image), "answers": answers})
+        if not json:
+            for name, answer in answers.items():
+                show(f"{image}\t{name}\t{_line(answer)}")
+    if json:
+        show_json(answered)
+    if has_fault:
+        raise typer.Exit(2)
+
+
+def _line(answer: dict[str, Any]) -> str:
+    if "class" in answer:
+        return f"{answer['class']}\t{answer['probability']:.3f}"
+    if "labels" in answer:
+        return ", ".join(answer["labels"]) or "none"
+    return ", ".join(f"{key}: {value}" for key, value in answer.items())

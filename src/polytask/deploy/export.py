@@ -1,0 +1,162 @@
+"""One task as a file that runs without polytask: ONNX or torch.export, with its description."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from polytask import __version__
+from polytask.deploy.model import Model
+from polytask.errors import MissingExtra
+from polytask.randomness import stable_hash
+
+Format = Literal["onnx", "torch"]
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
+# Fused and reordered sums differ in float32's last digits, not more.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A task's file; `weights` are the bytes of its path's parameters and buffers, `difference` the
+    largest one between its outputs and the network's."""
+
+    task: str
+    file: Path
+    bytes: int
+    params: int
+    weights: int
+    difference: float
+
+
+def export(model: Model, task: str, out: Path, format: Format = "onnx") -> Exported:
+    """Write `<task>.onnx` (or `.pt2`) and `<task>.json` into the folder `out`.
+
+    The file takes normalised images [B, 3, H, W], any B, and holds the task's path alone. It is
+    read back and held against the network on random images before it is kept.
+
+    Raises:
+        MissingExtra: ONNX is wanted and its packages are not installed.
+        RuntimeError: what was exported does not give the network's outputs.
+    """
+    if format == "onnx" and not all(map(find_spec, NEEDS)):
+        raise MissingExtra("ONNX export", "export")
+    path, seen = model.path(task), model.input_of(task)
+    generator = torch.Generator().manual_seed(stable_hash("export", task))
+    shape = (seen.channels, seen.height, seen.width)
+    images = torch.randn(3, *shape, generator=generator)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{task}{SUFFIX[format]}"
+    partial = file.with_name(f".partial.{file.name}")
+    write = _write_onnx if format == "onnx" else _write_torch
+    try:
+        with _quiet():
+            run = write(path, images[:2], partial)
+            # Both another batch size than the traced one, and a single image.
+            difference = max(_difference(run, path, images), _difference(run, path, images[:1]))
+        if not difference <= TOLERANCE:
+            raise RuntimeError(f"the exported {task} differs from the network by {difference:.2g}")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    exported = Exported(
+        task,
+        file,
+        file.stat().st_size,
+        sum(p.numel() for p in path.parameters()),
+        sum(t.numel() * t.element_size() for t in (*path.parameters(), *path.buffers())),
+        difference,
+    )
+    description = json.dumps(_describe(model, exported), indent=2, ensure_ascii=False)
+    (out / f"{task}.json").write_text(description + "\n", "utf-8")
+    return exported
+
+
+def _describe(model: Model, exported: Exported) -> dict[str, Any]:
+    task, seen = model.tasks[exported.task], model.input_of(exported.task)
+    return {
+        "file": exported.file.name,
+        **task.describe(),
+        "input": {
+            "name": "images",
+            "shape": ["batch", seen.channels, seen.height, seen.width],
+            "type": "float32",
+            "channels": "RGB",
+            "value": "(pixel / 255 - mean) / std",
+            "mean": list(model.normalisation.mean),
+            "std": list(model.normalisation.std),
+        },
+        "params": exported.params,
+        "max_difference": exported.difference,
+        "method": model.method,
+        "seed": model.seed,
+        "polytask": __version__,
+    }
+
+
+Run = Callable[[Tensor], list[Tensor]]
+
+
+def _write_onnx(path: nn.Module, images: Tensor, file: Path) -> Run:
+    import onnxruntime
+
+    with torch.inference_mode():
+        prediction = path(images)
+    names = list(prediction) if isinstance(prediction, dict) else ["prediction"]
+    torch.onnx.export(
+        path,
+        (images,),
+        file,
+        dynamo=True,
+        external_data=False,
+        input_names=["images"],
+        output_names=names,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(a) for a in session.run(None, {"images": images.numpy()})]
+
+    return run
+
+
+def _write_torch(path: nn.Module, images: Tensor, file: Path) -> Run:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(path, (images,), dynamic_shapes=({0: batch},))
+    with file.open("wb") as sink:
+        torch.export.save(program, sink)
+    with file.open("rb") as source:
+        module = torch.export.load(source).module()
+    return lambda images: _tensors(module(images))
+
+
+def _difference(run: Run, path: nn.Module, images: Tensor) -> float:
+    with torch.inference_mode():
+        expected = _tensors(path(images))
+        found = run(images)
+    pairs = zip(found, expected, strict=True)
+    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
+
+
+def _tensors(prediction: Any) -> list[Tensor]:
+    return list(prediction.values()) if isinstance(prediction, dict) else [prediction]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' remarks on their own insides from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

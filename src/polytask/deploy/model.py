@@ -1,0 +1,141 @@
+"""A trained network as a user holds it: from an image to each task's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.batch import Input
+from polytask.data.decode import read_image
+from polytask.data.images import Image
+from polytask.data.prepare import Normalisation, prepare
+from polytask.deploy.run_folder import CONFIG, WEIGHTS, Description, find_run, read_description
+from polytask.errors import RunError, unknown
+from polytask.tasks.task import Task
+
+if TYPE_CHECKING:
+    from polytask.config import Config
+    from polytask.sharing.method import SharingMethod
+
+
+def load(run: str | Path, method: str | None = None, seed: int | None = None) -> Model:
+    """Load a finished run, or a comparison's: its best method on validation unless one is named.
+
+    Weights are safetensors and configs plain YAML: nothing that is loaded can run code.
+
+    Raises:
+        RunError: there is no such run, it has not finished, or its files are damaged.
+    """
+    folder = find_run(Path(run), method, seed)
+    return Model(folder, read_description(folder))
+
+
+class Model:
+    """Every task of a run, each answered by its own path through the network."""
+
+    def __init__(self, folder: Path, description: Description) -> None:
+        self.folder = folder
+        self.method = description.method
+        self.seed = description.seed
+        self.normalisation: Normalisation = description.normalisation
+        self._description = description
+        self._config = _without_pretraining(folder)
+        self._network, self.tasks = _build(folder, self._config, description)
+        self._paths: dict[str, nn.Module] = {}
+
+    def path(self, task: str) -> nn.Module:
+        """The sub-network of one task, in eval mode: images [B, C, H, W] to its prediction."""
+        if task not in self.tasks:
+            raise RunError(unknown(str(self.folder), "task", task, self.tasks))
+        if task not in self._paths:
+            self._paths[task] = self._network.path(task)
+        return self._paths[task]
+
+    def input_of(self, task: str) -> Input:
+        """The channels, height and width of the images that a task's path takes."""
+        return self._description.streams[self._description.stream_of[task]]
+
+    def prepare(self, image: str | Image, task: str) -> Tensor:
+        """Make an image [C, H, W], resized and normalised as in training.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        place = str(image) if isinstance(image, str | Path) else "image"
+        pixels = read_image(Path(image) if isinstance(image, str) else image, place)
+        data = self.tasks[task].data
+        own = self._config.data[data].size if data is not None else None
+        side = own or self._config.image_size
+        size = (side, side) if side else None
+        return prepare(pixels, self.input_of(task), self.normalisation, size)
+
+    def predict(
+        self, image: str | Image, tasks: Iterable[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """What each task (all by default) says of an image: a path, a file's bytes, or pixels.
+
+        Pixels are uint8 [H, W] or [H, W, C]. Classification answers with `class`, `probability` and
+        `probabilities`, multilabel with `labels` and `probabilities`.
+
+        Raises:
+            DataError: the image cannot be read.
+            RunError: there is no such task.
+        """
+        answers = {}
+        for task in self.tasks if tasks is None else tasks:
+            path = self.path(task)
+            with torch.inference_mode():
+                prediction = path(self.prepare(image, task)[None])
+            (answers[task],) = self.tasks[task].read(prediction)
+        return answers
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield "run", str(self.folder)
+        yield "method", self.method
+        yield "seed", self.seed
+        yield "tasks", {name: task.kind for name, task in self.tasks.items()}
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(f'{key}={value!r}' for key, value in self.__rich_repr__())})"
+
+
+def _without_pretraining(folder: Path) -> Config:
+    """The run's config; weights come from the run, so that nothing else needs to be at hand."""
+    from polytask.config import read_config
+
+    config = read_config(folder / CONFIG)
+    start = {"pretrained": False, "weights": None, "init": None}
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update=start)})
+
+
+def _build(
+    folder: Path, config: Config, description: Description
+) -> tuple[SharingMethod, dict[str, Task]]:
+    from polytask import tasks as kinds
+    from polytask.sharing.build import build_method
+    from polytask.training.checkpoint import load_weights
+
+    tasks = kinds.build(config.tasks)
+    for name, task in tasks.items():
+        task.classes = list(description.tasks[name]["classes"])
+    network = build_method(
+        config,
+        config.method(description.method),
+        tasks,
+        description.streams,
+        description.stream_of,
+        description.seed,
+    )
+    try:
+        load_weights(folder / WEIGHTS, network)
+    except RuntimeError as error:  # right names, wrong shapes
+        raise RunError.at(
+            str(folder / WEIGHTS),
+            f"does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
+            "Train again with --overwrite.",
+        ) from error
+    return network.eval(), tasks

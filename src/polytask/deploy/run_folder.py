@@ -1,0 +1,92 @@
+"""The files of a finished run: which folder is meant, and what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from polytask.batch import Input
+from polytask.data.prepare import Normalisation
+from polytask.errors import RunError, one_of, unknown
+
+DESCRIPTION, CONFIG, WEIGHTS = "tasks.json", "config.yaml", "model.safetensors"
+
+
+class Description(BaseModel):
+    """What a run says in `tasks.json`: the tasks with their classes, and what the network reads."""
+
+    method: str
+    seed: int
+    tasks: dict[str, dict[str, Any]]
+    streams: dict[str, Input]
+    stream_of: dict[str, str]
+    normalisation: Normalisation
+
+
+def find_run(folder: Path, method: str | None = None, seed: int | None = None) -> Path:
+    """The folder of one finished run, in a comparison that of a method and seed.
+
+    By default it is the method that is best on validation data, and its first seed.
+
+    Raises:
+        RunError: there is no such run, or it has not finished.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise RunError.at(str(folder), f"{found}; expected the folder of a run or of a comparison.")
+    run = folder if (folder / DESCRIPTION).exists() else _choose(folder, method, seed)
+    description = read_description(run)
+    if method not in (None, description.method) or seed not in (None, description.seed):
+        raise RunError.at(
+            str(run),
+            f"is the run of {description.method} with seed {description.seed}, and no other.",
+            "Give the comparison's folder to choose among its runs.",
+        )
+    if not (run / WEIGHTS).exists():
+        raise RunError.at(
+            str(run), f"holds no {WEIGHTS}: the run has not finished.", "Go on with --resume."
+        )
+    return run
+
+
+def _choose(folder: Path, method: str | None, seed: int | None) -> Path:
+    runs: dict[str, list[int]] = {}
+    for file in sorted(folder.glob(f"*/seed*/{DESCRIPTION}")):
+        number = file.parent.name.removeprefix("seed")
+        if number.isdecimal():
+            runs.setdefault(file.parent.parent.name, []).append(int(number))
+    if not runs:
+        raise RunError.at(
+            str(folder), "holds no run; expected the folder of a run or of a comparison."
+        )
+    if method is None:
+        from polytask.compare import best_run
+
+        method = best_run(folder).parent.name
+    if method not in runs:
+        raise RunError(unknown(str(folder), "method", method, runs))
+    seeds = sorted(runs[method])
+    if seed is not None and seed not in seeds:
+        raise RunError.at(
+            str(folder), f"no seed {seed} of {method}; expected {one_of(map(str, seeds))}."
+        )
+    return folder / method / f"seed{seeds[0] if seed is None else seed}"
+
+
+def read_description(run: Path) -> Description:
+    """What `tasks.json` of a run says.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run / DESCRIPTION
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunError.at(
+            str(path),
+            "is damaged; expected the description that a run writes.",
+            "Train again with --overwrite.",
+        ) from error
