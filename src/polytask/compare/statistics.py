@@ -1,7 +1,7 @@
 """Gains over single-task networks, paired by seed, with intervals.
 
-Source: Δm is that of Maninis et al., "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, eq. 3;
-the interval is Student's t over the paired seeds.
+Source: Δm is that of Maninis et al., "Attentive Single-Tasking of Multiple Tasks", CVPR 2019; the
+interval is Student's t over the paired seeds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,201 @@
+"""Methods × seeds into a folder: what is left to train is trained, then all is summed up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from polytask import registry
+from polytask.compare.machine import default_jobs
+from polytask.compare.outcome import ERROR, RESULT, Outcome, read_cost, read_outcome, run_label
+from polytask.compare.pool import Pool
+from polytask.compare.results import RESULTS, TABLE, Results, versions
+from polytask.compare.summary import BASELINE, Plan, Summary
+from polytask.compare.worker import Job, Reply, Setup
+from polytask.config import Config, MethodEntry
+from polytask.errors import RunError
+from polytask.training import output
+from polytask.training.checkpoint import write_text
+from polytask.training.fingerprint import KEPT
+from polytask.training.progress import Finished, Message, Overall, Show
+
+REPORT = "report.html"
+TRAIN = "polytask.training:train_run"
+CHECK = "polytask.compare.preflight:check"
+
+
+class Comparison:
+    """A config to compare by, and the folder of its runs.
+
+    `train` and `check` name the functions that workers call (`module:name`): one trains a run, one
+    finds what is wrong with a config before anything is written.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, show: Show, train: str = TRAIN, check: str = CHECK
+    ) -> None:
+        self.config, self.folder, self.show = config, folder, show
+        self.setup = Setup(train, check, config, folder)
+        self.outcomes: dict[str, Outcome] = {}
+
+    def run(
+        self, at_once: int | None = None, *, resume: bool = False, overwrite: bool = False
+    ) -> Results:
+        """Train what is not finished and sum up; a finished comparison is left as it is.
+
+        Raises:
+            UserError: the folder or the input is wrong; then nothing is written or deleted.
+            KeyboardInterrupt: the runs in training have saved their state.
+        """
+        output.check_output(self.folder, resume=resume, overwrite=overwrite)
+        goes_on = resume and not output.is_unused(self.folder)
+        if goes_on:
+            self._check_resumable()
+            self._find_outcomes()
+            if self._is_finished():
+                return Results.read(self.folder)
+        waiting = self._waiting()
+        if not waiting:
+            with self._locked():
+                return self._sum_up()
+        with Pool(at_once or default_jobs(len(waiting)), self.setup, self.show) as pool:
+            pool.check()
+            with self._locked():
+                self._prepare(goes_on)
+                self._train(pool, waiting)
+                return self._sum_up()
+
+    def _runs(self) -> Iterator[tuple[MethodEntry, int]]:
+        for entry in self.config.methods:
+            for seed in self.config.seeds:
+                yield entry, seed
+
+    def _waiting(self) -> list[Job]:
+        """The runs to train, single-task networks first: other methods may learn from them."""
+        jobs = [
+            Job(entry, seed, self.folder / label)
+            for entry, seed in self._runs()
+            if (label := run_label(entry.key, seed)) not in self.outcomes
+        ]
+        return sorted(jobs, key=lambda job: job.entry is not None and job.entry.name != BASELINE)
+
+    # The folder.
+
+    def _check_resumable(self) -> None:
+        if (self.folder / "metrics.jsonl").exists():
+            raise RunError.at(
+                str(self.folder), "is the folder of one run; expected that of a comparison."
+            )
+        output.check_same_config(self.folder, self.config)
+
+    def _find_outcomes(self) -> None:
+        for entry, seed in self._runs():
+            label = run_label(entry.key, seed)
+            found = read_outcome(entry.key, seed, self.folder / label)
+            if found is not None:
+                self.outcomes[label] = found
+        if (self.folder / RESULTS).exists():
+            for failed in Results.read(self.folder).failures:
+                # What diverged would diverge again (same seed, same result); the rest may not fail.
+                if failed.failure == "diverged":
+                    self.outcomes[failed.label] = failed
+
+    def _is_finished(self) -> bool:
+        return not self._waiting() and (self.folder / RESULTS).exists()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other comparisons out; the operating system frees the lock of a dead process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / output.LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError.at(
+                str(self.folder),
+                "is in use by another polytask process.",
+                "Wait for it to end, or give another --out.",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _prepare(self, goes_on: bool) -> None:
+        if goes_on:
+            for name in (RESULTS, TABLE, REPORT):  # they tell of fewer runs than there will be
+                (self.folder / name).unlink(missing_ok=True)
+            return
+        for result in sorted(self.folder.glob(f"{BASELINE}/seed*/{RESULT}")):
+            output.keep(result.parent, f"{BASELINE}-{result.parent.name}")
+        output.clear(self.folder)
+        write_text(self.folder / output.CONFIG, self.config.dump())
+
+    # Training.
+
+    def _train(self, pool: Pool, waiting: Sequence[Job]) -> None:
+        began = time.monotonic()
+        done = 0
+        self.show(Overall(0, len(waiting)))
+
+        def ended(job: Job, reply: Reply) -> None:
+            nonlocal done
+            done += 1
+            self._record(job, reply)
+            each = (time.monotonic() - began) / done
+            self.show(Overall(done, len(waiting), each * (len(waiting) - done)))
+
+        try:
+            pool.train(waiting, ended)
+        except KeyboardInterrupt as error:
+            self.show(Message("stopping; the runs save their state"))
+            config = self.folder / output.CONFIG
+            command = f"polytask compare {config} --out {self.folder} --resume"
+            raise KeyboardInterrupt(f"stopped; go on with: {command}") from error
+        finally:
+            pool.close()
+
+    def _record(self, job: Job, reply: Reply) -> None:
+        assert job.entry is not None
+        label = run_label(job.entry.key, job.seed)
+        if reply.outcome == "done":
+            outcome = read_outcome(job.entry.key, job.seed, job.folder)
+            assert outcome is not None, f"{label} wrote no {RESULT}"
+            (job.folder / ERROR).unlink(missing_ok=True)
+        else:
+            outcome = Outcome(
+                job.entry.key,
+                job.seed,
+                cost=read_cost(job.folder),
+                failure="diverged" if reply.outcome == "diverged" else "failed",
+                reason=reply.reason or reply.outcome,
+                task=reply.task,
+            )
+            write_text(job.folder / ERROR, f"{outcome.reason}\n{reply.traceback}")
+            self.show(Finished(label, outcome.words))
+            self.show(Message(f"{label} {outcome.words}: {outcome.reason}"))
+        self.outcomes[label] = outcome
+
+    # Results.
+
+    def _plan(self) -> Plan:
+        kinds = registry.entries("tasks")
+        pretext = {
+            name: "pretext task"
+            for name, options in self.config.tasks.items()
+            if kinds[options.kind].family == "pretext"
+        }
+        methods = [entry.key for entry in self.config.methods]
+        return Plan(methods, self.config.seeds, list(self.config.tasks), pretext)
+
+    def _sum_up(self) -> Results:
+        summary = Summary(self._plan(), self.outcomes.values())
+        results = Results(self.folder, summary.as_dict(self.config.data_dict(), versions()))
+        results.write()
+        shutil.rmtree(self.folder / KEPT, ignore_errors=True)
+        return results

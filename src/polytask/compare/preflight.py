@@ -1,0 +1,33 @@
+"""What can be wrong with a comparison, found before anything is trained, written or deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polytask.errors import UserError
+
+if TYPE_CHECKING:
+    from polytask.config import Config
+
+
+def check(config: Config) -> None:
+    """Read the data and build every method once.
+
+    Raises:
+        UserError: with the faults of the data, else those of all methods.
+    """
+    from polytask import tasks as task_kinds
+    from polytask.data.load import load_data
+    from polytask.sharing.build import build_method
+
+    tasks = task_kinds.build(config.tasks)
+    seed = config.seeds[0]
+    data = load_data(config, tasks, seed)
+    faults = []
+    for entry in config.methods:
+        try:
+            build_method(config, entry, tasks, data.streams, data.stream_of, seed)
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(faults)

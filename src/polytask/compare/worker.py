@@ -1,0 +1,142 @@
+"""The child's side of parallel runs: a process that trains one run after another.
+
+It reads pickled messages from standard input and writes pickled ones to what was its standard
+output; both ends are this program. When its parent dies the input ends, and so does the worker.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Literal
+
+from polytask.config import Config, MethodEntry
+from polytask.errors import Diverged, Fault, UserError
+from polytask.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message: functions by dotted path (`module:name`) and what all runs share."""
+
+    train: str
+    check: str
+    config: Config
+    comparison: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train, or with no entry a config to check."""
+
+    entry: MethodEntry | None = None
+    seed: int = 0
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Save the state of the run and end."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of a job."""
+
+    outcome: Literal["done", "diverged", "failed", "wrong_input", "stopped"]
+    result: Any = None
+    reason: str = ""
+    task: str | None = None
+    faults: tuple[Fault, ...] = ()
+    traceback: str = ""
+
+
+def main() -> None:
+    """Serve until told to stop, or until the parent is gone."""
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not mix with the messages
+    _Worker(sys.stdin.buffer, sink).serve()
+
+
+class _Worker:
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self.source, self.sink = source, sink
+        self.sending = threading.Lock()
+        self.jobs: SimpleQueue[Job | Stop] = SimpleQueue()
+        self.progress: Progress | None = None
+        self.is_stopping = False
+        setup: Setup = pickle.load(source)
+        self.config, self.comparison = setup.config, setup.comparison
+        threading.Thread(target=self.listen, daemon=True).start()
+        self.train, self.check = resolve(setup.train), resolve(setup.check)
+
+    def listen(self) -> None:
+        """Take messages while a run trains."""
+        try:
+            while True:
+                message = pickle.load(self.source)
+                if isinstance(message, Stop):
+                    self.is_stopping = True
+                    if self.progress is not None:
+                        self.progress.stop()
+                self.jobs.put(message)
+        except (EOFError, OSError):
+            # The parent is gone. What was saved is whole, files being replaced in one step.
+            os._exit(1)
+
+    def serve(self) -> None:
+        while isinstance(job := self.jobs.get(), Job):
+            self.send(self.attempt(job))
+            gc.collect()
+
+    def send(self, message: object) -> None:
+        with self.sending:
+            pickle.dump(message, self.sink)
+            self.sink.flush()
+
+    def attempt(self, job: Job) -> Reply:
+        try:
+            if job.entry is None:
+                self.check(self.config)
+                return Reply("done")
+            return Reply("done", self.run(job.entry, job.seed, job.folder))
+        except UserError as error:
+            return Reply("wrong_input", faults=tuple(error.faults))
+        except Diverged as error:
+            return Reply("diverged", reason=str(error), task=error.task)
+        except KeyboardInterrupt:
+            return Reply("stopped")
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return Reply("failed", reason=reason, traceback=traceback.format_exc())
+
+    def run(self, entry: MethodEntry, seed: int, folder: Path) -> dict[str, Any]:
+        self.progress = Progress(self.send)
+        if self.is_stopping:
+            self.progress.stop()
+        result: dict[str, Any] = self.train(
+            self.config,
+            entry,
+            seed,
+            folder,
+            progress=self.progress,
+            resume=True,
+            comparison=self.comparison,
+        )
+        return result
+
+
+def resolve(path: str) -> Callable[..., Any]:
+    """The function behind `module:name`."""
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,132 @@
+"""The folder that a run or a comparison writes to: new, gone on with, or made anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polytask.errors import Fault, RunError
+from polytask.training.fingerprint import KEPT
+
+if TYPE_CHECKING:
+    from polytask.config import Config
+
+CONFIG = "config.yaml"
+LOCK = ".polytask.lock"  # of a comparison; its runs have locks of their own
+TRASH = ".trash"
+HIDDEN = {LOCK, KEPT, TRASH}
+EVIDENCE = {LOCK, "metrics.jsonl", "result.json", "results.json"}
+FILES = {
+    CONFIG,
+    "metrics.jsonl",
+    "model.safetensors",
+    "state",
+    "cost.json",
+    "tasks.json",
+    "samples",
+    "plots",
+    "report.html",
+    "log.txt",
+    "error.txt",
+    "result.json",
+    "results.json",
+    "results.csv",
+    "teachers",
+}
+SEED = re.compile(r"\.?seed\d+(\.lock|\.partial)?")
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether nothing is there yet."""
+    return not folder.exists() or (folder.is_dir() and {p.name for p in folder.iterdir()} <= HIDDEN)
+
+
+def check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that must not be written to, before anything is.
+
+    Raises:
+        RunError: it holds something and neither `resume` nor `overwrite` is asked for, or what it
+            holds is not polytask's own.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError.at(str(folder), "is a file; expected a folder.")
+    if resume and overwrite:
+        raise RunError.at(str(folder), "got both --resume and --overwrite; expected one of them.")
+    if is_unused(folder):
+        return
+    if not resume and not overwrite:
+        raise RunError.at(
+            str(folder),
+            "is not empty.",
+            "--resume goes on with what is there, --overwrite deletes it and starts again.",
+        )
+    names = {entry.name for entry in folder.iterdir()}
+    if not names & EVIDENCE:
+        raise RunError.at(
+            str(folder), "holds no run or comparison of polytask.", "Give another --out."
+        )
+    if overwrite and (foreign := _foreign(folder)):
+        raise RunError.at(
+            str(folder),
+            f"holds {', '.join(foreign[:3])}, which polytask did not write and will not delete.",
+            "Move it away, or give another --out.",
+        )
+    if resume and CONFIG not in names:
+        raise RunError.at(str(folder), f"holds no {CONFIG} to resume with.", "Use --overwrite.")
+
+
+def _foreign(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in FILES | HIDDEN and not _holds_runs(entry)
+    )
+
+
+def _holds_runs(entry: Path) -> bool:
+    is_folder = entry.is_dir() and not entry.is_symlink()
+    return is_folder and all(SEED.fullmatch(child.name) for child in entry.iterdir())
+
+
+def check_same_config(folder: Path, config: Config) -> None:
+    """Refuse to resume with another config than the folder was made with.
+
+    Raises:
+        RunError: with a line for each key that differs.
+    """
+    from polytask.config import read_config
+
+    written = folder / CONFIG
+    changes = read_config(written).difference(config)
+    if changes:
+        first = Fault(
+            str(folder),
+            "cannot resume, the config has changed.",
+            "Use --overwrite to start again, or another --out.",
+        )
+        raise RunError([first, *(Fault(str(written), change) for change in changes)])
+
+
+def clear(folder: Path) -> None:
+    """Delete all but what may serve again; interrupted, it leaves whole runs or none.
+
+    A folder that loses its name in one step cannot be taken for a finished run later.
+    """
+    trash = folder / TRASH
+    shutil.rmtree(trash, ignore_errors=True)
+    trash.mkdir()
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
+        if entry.name not in HIDDEN:
+            os.replace(entry, trash / entry.name)
+    shutil.rmtree(trash)
+
+
+def keep(run: Path, name: str) -> None:
+    """Put a finished run of a comparison aside, for a later run with the same hash."""
+    kept = run.parent.parent / KEPT / name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(exist_ok=True)
+    os.replace(run, kept)
