@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -135,7 +135,7 @@ class Data:
         tasks: Collection[str] | None = None,
         part: Part = WHOLE,
         start: int = 0,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """The training batches of an epoch from step `start`, each made while the last is in use.
 
         Only data sets of the given `tasks` (all by default) take part, and only those tasks have

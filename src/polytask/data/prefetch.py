@@ -1,31 +1,34 @@
-"""The next batch is made while the current one is in use."""
+"""The next batches are made while the current one is in use."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
+AHEAD = 2  # one is taken, the next is ready, the thread goes on without waiting for the caller
 
 
 def prefetched(
     make: Callable[[int], Item], steps: range, waited: Callable[[float], None]
-) -> Iterator[Item]:
-    """`make(step)` for each step in order, one ahead, in one background thread.
+) -> Generator[Item, None, None]:
+    """`make(step)` for each step in order, in one background thread that is at most two ahead.
 
     `waited` is told the seconds that the caller stood waiting for each. What `make` raises surfaces
     here; the thread ends with the iterator, also when that is closed early.
     """
-    if not steps:
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        coming = thread.submit(make, steps[0])
-        for step in steps:
+    thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    try:
+        coming = deque(thread.submit(make, step) for step in steps[:AHEAD])
+        for following in range(steps.start + AHEAD, steps.stop + AHEAD):
             began = time.perf_counter()
-            item = coming.result()
+            item = coming.popleft().result()
             waited(time.perf_counter() - began)
-            if step + 1 in steps:
-                coming = thread.submit(make, step + 1)
+            if following in steps:
+                coming.append(thread.submit(make, following))
             yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,14 @@ class Normalisation:
         count, _, height, width = images.shape
         if out is None:
             out = torch.empty(count, 3, height, width)
-        std = torch.tensor(self.std).view(3, 1, 1)
-        mean = torch.tensor(self.mean).view(3, 1, 1)
+        scale, shift = self._factors
         # Scaled, then shifted, each rounded by itself: one image alone gives the bits of a batch.
-        return out.copy_(images).mul_(1 / (255 * std)).sub_(mean / std)
+        return out.copy_(images).mul_(scale).sub_(shift)
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 3, 1, 1)
+        return (1 / (255 * std)).float(), (mean / std).float()
 
 
 CENTRED = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

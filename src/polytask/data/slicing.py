@@ -18,7 +18,7 @@ def slice_batch(batch: Batch, rank: int, world: int) -> Batch:
 
 
 def _slice(group: Group, rank: int, world: int) -> Group:
-    mine = torch.arange(rank, len(group), world)
+    mine = torch.arange(len(group))[rank::world]
     images = group.images.view(len(group), group.views, *group.images.shape[1:])[mine].flatten(0, 1)
     targets = {task: _share(target, mine, rank, world) for task, target in group.targets.items()}
     return Group(images, group.index[mine], group.stream, targets, group.views)
