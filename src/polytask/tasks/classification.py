@@ -111,6 +111,9 @@ class Classification(Task):
             )
         return answers
 
+    def captions(self, target: Any) -> list[str]:
+        return [self.classes[i] for i in target.tolist()]
+
     def chance(self, target: Any) -> dict[str, float]:
         if not len(target):
             return {}

@@ -95,6 +95,12 @@ class Multilabel(Task):
             for row in prediction.float().sigmoid().tolist()
         ]
 
+    def captions(self, target: Any) -> list[str]:
+        return [
+            " ".join(name for name, on in zip(self.classes, row, strict=True) if on == 1) or "none"
+            for row in target.tolist()
+        ]
+
     def chance(self, target: Any) -> dict[str, float]:
         known = target != BLANK
         yes = (target == 1).sum(0) / known.sum(0).clamp(min=1)

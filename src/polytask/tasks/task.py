@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -98,6 +98,10 @@ class Task(ABC):
     def read(self, prediction: Value) -> list[dict[str, Any]]:
         """What a user reads, one JSON-able dict an image: probabilities, a mask, boxes in pixels."""
 
+    def captions(self, target: Value) -> list[str]:
+        """A short text for each target, for contact sheets."""
+        return [self.name for _ in range(len(target))]
+
     def chance(self, target: Value) -> dict[str, float]:
         """The primary metric of the best constant guess on these targets; empty when unknown."""
         del target
@@ -106,10 +110,3 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """What `predict` needs to rebuild the task from a run folder."""
         return {**self.options.model_dump(exclude_none=True), "classes": self.classes}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The metrics of one task on one split."""
-
-    values: Mapping[str, float] = field(default_factory=dict)

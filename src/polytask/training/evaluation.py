@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from polytask.batch import Batch
+from polytask.batch import Batch, Value
 from polytask.sharing.method import SharingMethod
 
 
@@ -39,7 +40,7 @@ def evaluate(method: SharingMethod, batches: Iterable[Batch], device: torch.devi
     sums = dict.fromkeys(method.tasks, 0.0)
     weights = dict.fromkeys(method.tasks, 0.0)
     scores = Scores()
-    seen: dict[str, list[object]] = {name: [] for name in method.tasks}
+    seen: dict[str, list[Value]] = {name: [] for name in method.tasks}
     for batch in batches:
         batch = batch.to(device)
         outputs = method(batch)
@@ -63,10 +64,10 @@ def evaluate(method: SharingMethod, batches: Iterable[Batch], device: torch.devi
     return scores
 
 
-def _joined(values: list[object]) -> object:
+def _joined(values: list[Any]) -> Value:
     first = values[0]
     if isinstance(first, torch.Tensor):
-        return torch.cat(values)  # type: ignore[arg-type]
+        return torch.cat(values)
     if isinstance(first, dict):
-        return {key: torch.cat([v[key] for v in values]) for key in first}  # type: ignore[index]
-    return [item for value in values for item in value]  # type: ignore[attr-defined]
+        return {key: torch.cat([value[key] for value in values]) for key in first}
+    return [item for value in values for item in value]

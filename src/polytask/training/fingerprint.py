@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.config import Config, MethodEntry
+    from polytask.config.models import Config, MethodEntry
 
 # Finished runs that an overwritten comparison leaves behind for reuse.
 KEPT = ".finished"

@@ -16,17 +16,17 @@ from polytask.balancing import build as build_balancer
 from polytask.batch import Batch
 from polytask.errors import Diverged
 from polytask.phase import Phase
-from polytask.sharing.method import SharingMethod, stable_hash
+from polytask.randomness import stable_hash
+from polytask.sharing.method import SharingMethod
 from polytask.training.losses import StepLosses
 from polytask.training.optimizers import LearningRate, Optimizers
 from polytask.training.rules import build as build_rule
 from polytask.training.world import World
 
 if TYPE_CHECKING:
-    from polytask.config import Config, TrainConfig
-    from polytask.data import Data
-
-Choice = Callable[[str], bool]
+    from polytask.config.models import Config
+    from polytask.config.train import TrainConfig
+    from polytask.data.pipeline import Data
 
 # What `train.trainable` says in a word, as patterns of the method's parameter names.
 TRAINABLE = {"all": [""], "heads": [r"^heads\."], "filters": [r"^(filters|heads)\."]}
@@ -61,7 +61,10 @@ class Loop:
         self.balancer = build_balancer(config.balancing, list(method.tasks)).to(world.device)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(
-            {**self.parameters, **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()}},
+            {
+                **self.parameters,
+                **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()},
+            },
             phase.groups,
             self.train.optimizer.model_dump(),
         )
@@ -78,7 +81,9 @@ class Loop:
         named += [(f"modules.{n}", p) for n, p in self.modules.named_parameters()]
         patterns = self.phase.trainable
         chosen_by_config = self.train.trainable
-        wanted = TRAINABLE[chosen_by_config] if isinstance(chosen_by_config, str) else chosen_by_config
+        wanted = (
+            TRAINABLE[chosen_by_config] if isinstance(chosen_by_config, str) else chosen_by_config
+        )
         for name, parameter in named:
             trains = any(re.search(pattern, name) for pattern in patterns)
             if not name.startswith("modules."):
@@ -99,8 +104,8 @@ class Loop:
 
     # One step.
 
-    def step(self, batch: Batch, only: Choice | None = None) -> None:
-        """One update from a batch; `only` restricts it to some parameters by name."""
+    def step(self, batch: Batch, only: str | None = None) -> None:
+        """One update from a batch; `only` is a pattern of the parameters that it may change."""
         method, world = self.method, self.world
         torch.manual_seed(stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch))
         self.optimizers.scale(self.lr.at(self.epoch * self.steps + self.step_in_epoch))
@@ -125,7 +130,7 @@ class Loop:
             total.backward()  # type: ignore[no-untyped-call]
         if only is not None:
             for name, parameter in self.parameters.items():
-                if not only(name):
+                if not re.search(only, name):
                     parameter.grad = None
         world.sum_gradients(self.optimizers.parameters)
         method.after_backward(self)
@@ -220,5 +225,3 @@ class Clock:
     def seconds(self) -> float:
         """Seconds in all."""
         return self.before + time.perf_counter() - self.start
-
-

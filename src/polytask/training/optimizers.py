@@ -16,7 +16,9 @@ from polytask.phase import ParameterGroup
 EVERYTHING = ParameterGroup(".*")
 
 
-def named_optimizer(options: Mapping[str, Any]) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def named_optimizer(
+    options: Mapping[str, Any],
+) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """The torch class and arguments of a `train.optimizer` entry."""
     name = options["name"]
     given = {key: value for key, value in options.items() if key != "name" and value is not None}
@@ -103,9 +105,7 @@ class LearningRate:
     improved for more than `patience` epochs.
     """
 
-    def __init__(
-        self, schedule: Mapping[str, Any], warmup: float, epochs: int, steps: int
-    ) -> None:
+    def __init__(self, schedule: Mapping[str, Any], warmup: float, epochs: int, steps: int) -> None:
         self.name = schedule["name"]
         self.entry = schedule
         self.warmup_steps = warmup * steps
@@ -123,7 +123,8 @@ class LearningRate:
             return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         if self.name == "step":
             passed = sum(step >= m * self.steps for m in self.entry["milestones"])
-            return warm * float(self.entry["gamma"]) ** passed
+            gamma: float = self.entry["gamma"]
+            return float(warm * gamma**passed)
         return warm * self.lowered
 
     def on_epoch_end(self, loss: float) -> None:

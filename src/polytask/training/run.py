@@ -1,4 +1,4 @@
-"""One run: a method with one seed into a run folder, from the first step or from where it stopped."""
+"""One run: a method with one seed into a run folder, from its start or from where it stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from torch import nn
 
 from polytask import tasks as task_kinds
 from polytask.cost import measure
-from polytask.data import Data, load_data
+from polytask.data.load import load_data
+from polytask.data.pipeline import Data
+from polytask.data.sheet import write_sheets
 from polytask.errors import Diverged, RunError
 from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
@@ -30,7 +33,7 @@ from polytask.training.progress import Progress, Silent
 from polytask.training.world import World
 
 if TYPE_CHECKING:
-    from polytask.config import Config, MethodEntry
+    from polytask.config.models import Config, MethodEntry
 
 SAVE_SECONDS = 20.0
 
@@ -59,8 +62,8 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one method with one seed; returns what `result.json` in the run folder holds.
 
-    A finished run is returned as it is; a stopped one goes on from its last saved step and ends with
-    the same weights. A finished run with the same hash in `comparison` is reused.
+    A finished run is returned as it is; a stopped one goes on from its last saved step and ends
+    with the same weights. A finished run with the same hash in `comparison` is reused.
 
     Raises:
         UserError: the input is wrong.
@@ -186,11 +189,13 @@ class _Run:
                     for name, i in self.data.streams.items()
                 },
                 "stream_of": dict(self.data.stream_of),
-                "normalisation": self.data.normalisation,
+                "normalisation": asdict(self.data.normalisation),
             },
         )
-        self.data.write_samples(self.folder / "samples")
-        self._log(self.data.describe())
+        with contextlib.closing(self.data.epoch(0)) as batches:
+            sheets = self.folder / "samples"
+            write_sheets(next(batches), self.tasks, self.data.normalisation, sheets)
+        self._log(json.dumps(self.data.describe(), indent=1))
 
     def _log(self, text: str) -> None:
         with (self.folder / "log.txt").open("a", encoding="utf-8") as sink:
@@ -356,7 +361,7 @@ class _Run:
             "labels": self.data.counts,
             "samples": self.images,
             "extra_samples": self.extra_samples + self.teacher_samples,
-            "normalisation": self.data.normalisation,
+            "normalisation": asdict(self.data.normalisation),
             "fingerprint": self.data.fingerprint,
             "skipped": self.data.skipped,
             "train_seconds": round(seconds, 3),

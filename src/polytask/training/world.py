@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 class World:

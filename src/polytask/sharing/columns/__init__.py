@@ -144,9 +144,7 @@ class Columns(SharingMethod):
                     found[task][name] = feature if chosen is None else feature[chosen]
         return {task: [found[task][name] for name in taps[task]] for task in tasks}
 
-    def _link(
-        self, join: Join, states: dict[str, State], held: dict[str, Tensor | None]
-    ) -> None:
+    def _link(self, join: Join, states: dict[str, State], held: dict[str, Tensor | None]) -> None:
         wanted = union([held[c] for c in join.writes if c in states])
         maps = []
         for column in join.reads:
@@ -247,7 +245,9 @@ class ColumnsPath(nn.Module):
                     states[column] = units[at](states[column])  # type: ignore[index]
             for join, link in zip(self.joins, self.links, strict=True):
                 if join.after == name:
-                    states.update(zip(join.writes, link([states[c] for c in join.reads]), strict=True))
+                    states.update(
+                        zip(join.writes, link([states[c] for c in join.reads]), strict=True)
+                    )
             if name in self.taps:
                 read.append(self.feature(states[self.own]))
         return self.head(read[0] if len(read) == 1 else read)

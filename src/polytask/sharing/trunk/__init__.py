@@ -48,10 +48,9 @@ class Trunk(SharingMethod):
         super().__init__(setting, options)
         self.backbone = self.make_backbone()
         self.prepare()
-        self.shapes = {
-            task: self.backbone.shapes(i.channels, i.height, i.width)
-            for task, i in ((t, setting.input_of(t)) for t in self.tasks)
-        }
+        inputs = set(map(setting.input_of, self.tasks))
+        shapes = {i: self.backbone.shapes(i.channels, i.height, i.width) for i in inputs}
+        self.shapes = {task: shapes[setting.input_of(task)] for task in self.tasks}
         self.tails = nn.ModuleDict()
         self.filters = nn.ModuleDict()
         self.heads = nn.ModuleDict()

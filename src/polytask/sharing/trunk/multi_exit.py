@@ -64,7 +64,9 @@ class MultiExit(Trunk):
         missing = [task for task in self.tasks if task not in exits]
         if missing:
             hint = nearest(missing[0], exits)
-            raise UserError.at("exits", f"no exit for {', '.join(missing)}; every task needs one", hint)
+            raise UserError.at(
+                "exits", f"no exit for {', '.join(missing)}; every task needs one", hint
+            )
         return {task: self.backbone.resolve(unit, f"exits.{task}") for task, unit in exits.items()}
 
     def taps(self, task: str) -> list[str]:

@@ -76,7 +76,8 @@ class MultiPath(Trunk):
                     raise UserError(unknown(f"branches.{task}", "task", task, tasks))
         elif len(branches) != len(tasks):
             raise UserError.at(
-                "branches", f"got {len(branches)} entries; expected one for each of {len(tasks)} tasks"
+                "branches",
+                f"got {len(branches)} entries; expected one for each of {len(tasks)} tasks",
             )
         else:
             branches = dict(zip(tasks, branches, strict=True))  # type: ignore[arg-type]
@@ -137,5 +138,3 @@ def place_by_ratio(backbone: StagedBackbone, ratio: float) -> str:
         counts.append(total)
     nearest = min(range(len(counts)), key=lambda i: abs(counts[i] / total - ratio))
     return backbone.names[nearest]
-
-

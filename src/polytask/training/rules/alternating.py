@@ -5,7 +5,6 @@ Source: the schedule of Sun et al., "AdaShare", NeurIPS 2020, in its general for
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from polytask.training.rules import UpdateRule
@@ -45,5 +44,5 @@ class Rule(UpdateRule):
         for at, batch in enumerate(batches, start):
             turn = loop.epoch if self.parts else at // self.period
             pattern = self.members[turn % len(self.members)]
-            loop.step(batch, only=lambda name, p=pattern: re.search(p, name) is not None)
+            loop.step(batch, only=pattern)
             loop.tick()

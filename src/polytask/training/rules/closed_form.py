@@ -5,8 +5,10 @@ Source: what MTDA (Zhang and Yeung, AAAI 2011) and other eigenproblems need.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from polytask.batch import Batch
 from polytask.training.rules import UpdateRule
 
 if TYPE_CHECKING:
@@ -21,5 +23,6 @@ class Rule(UpdateRule):
 
     def run(self, loop: Loop, start: int) -> None:
         if start == 0:
-            loop.method.fit(batch.to(loop.world.device) for batch in self.batches(loop, 0))
+            fit: Callable[[Iterator[Batch]], None] = loop.method.fit  # type: ignore[assignment]
+            fit(batch.to(loop.world.device) for batch in self.batches(loop, 0))
             loop.tick()

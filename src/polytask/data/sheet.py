@@ -1,0 +1,86 @@
+"""Contact sheets: a batch as the network sees it, each image with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polytask.batch import Batch, Group
+from polytask.data.prepare import Normalisation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from polytask.tasks.task import Task
+
+CELL = 96
+LINE = 12
+COLUMNS = 8
+MOST = 32
+
+
+def contact_sheet(
+    group: Group, tasks: Mapping[str, Task], normalisation: Normalisation, most: int = MOST
+) -> Image:
+    """The first images of a group in rows of eight, un-normalised, their labels written below."""
+    from PIL import Image, ImageDraw
+
+    pixels = as_pixels(group.images[:: group.views][:most], normalisation)
+    captions = captions_of(group, tasks)[: len(pixels)]
+    lines = max((len(c) for c in captions), default=0)
+    height = CELL + LINE * max(1, lines) + 6
+    rows = -(-len(pixels) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (CELL + 6) + 6, rows * (height + 6) + 6), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, image in enumerate(pixels):
+        left = 6 + (i % COLUMNS) * (CELL + 6)
+        top = 6 + (i // COLUMNS) * (height + 6)
+        shown = Image.fromarray(image)
+        shown.thumbnail((CELL, CELL))
+        if max(shown.size) < CELL:
+            factor = CELL // max(shown.size)
+            shown = shown.resize(
+                (shown.width * factor, shown.height * factor), Image.Resampling.NEAREST
+            )
+        sheet.paste(shown, (left, top))
+        for j, line in enumerate(captions[i] or ["not labelled"]):
+            draw.text((left, top + CELL + 2 + j * LINE), line[:18], fill="black")
+    return sheet
+
+
+def as_pixels(images: Tensor, normalisation: Normalisation) -> list[np.ndarray]:
+    """Normalised images [B, 3, H, W] back to uint8 arrays [H, W, 3]."""
+    mean = torch.tensor(normalisation.mean).view(1, 3, 1, 1)
+    std = torch.tensor(normalisation.std).view(1, 3, 1, 1)
+    shown = ((images.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return list(shown.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def captions_of(group: Group, tasks: Mapping[str, Task]) -> list[list[str]]:
+    """The labels of every image of a group, one line a task."""
+    lines: list[list[str]] = [[] for _ in range(len(group))]
+    for name, target in group.targets.items():
+        if target.value is None:
+            continue
+        rows = range(len(group)) if target.rows is None else target.rows.tolist()
+        for row, caption in zip(rows, tasks[name].captions(target.value), strict=True):
+            lines[row].append(caption)
+    return lines
+
+
+def write_sheets(
+    batch: Batch, tasks: Mapping[str, Task], normalisation: Normalisation, folder: Path
+) -> list[Path]:
+    """A PNG per group of the batch into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for i, group in enumerate(batch.groups):
+        path = folder / f"batch-{i}-{group.stream}.png"
+        contact_sheet(group, tasks, normalisation).save(path, optimize=True)
+        written.append(path)
+    return written
