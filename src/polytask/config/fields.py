@@ -84,7 +84,10 @@ def _names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _has_name(model: type[BaseModel], node: Node | None) -> bool:
-    written = node.child("name") if node is not None else None
     field = model.model_fields.get("name")
-    name = written.value if written is not None else field and field.default
+    name = field and field.default
+    if node is not None and isinstance(node.value, str):
+        name = node.value  # a bare name stands for a mapping with that name
+    elif node is not None and (written := node.child("name")) is not None:
+        name = written.value
     return name in _names(model)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # data reads configs, so that a config only holds its sources
 else:
     Source = BaseModel
 
+MOST_SEEDS = 1000
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -102,7 +104,7 @@ class BackboneConfig(Section):
 
 def _as_list(seeds: Any) -> Any:
     is_count = isinstance(seeds, int) and not isinstance(seeds, bool)
-    return list(range(min(seeds, 1001))) if is_count else seeds
+    return list(range(min(seeds, MOST_SEEDS + 1))) if is_count else seeds
 
 
 @dataclass
@@ -141,11 +143,9 @@ class Config(Section):
         "common", description="whether all backbones of a seed start from the same weights"
     )
     train: TrainConfig = Field(TrainConfig(), description="the training of every method and seed")
-    seeds: Annotated[
-        list[Annotated[int, Field(ge=0, lt=2**31)]],
-        BeforeValidator(_as_list),
-        Field(min_length=1, max_length=1000),
-    ] = Field([0, 1, 2], description="how many runs of each method (3 is 0, 1, 2), or a list")
+    seeds: Annotated[list[Seed], BeforeValidator(_as_list)] = Field(
+        [0, 1, 2], description="how many runs of each method (3 is 0, 1, 2), or a list"
+    )
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="an image that cannot be read"
     )
@@ -172,6 +172,8 @@ class Config(Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
+        if not 1 <= len(seeds) <= MOST_SEEDS:
+            raise ValueError(f"expected 1 to {MOST_SEEDS} runs")
         if len(set(seeds)) < len(seeds):
             raise ValueError("expected each seed once")
         return seeds

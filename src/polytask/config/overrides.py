@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from polytask.config.nodes import Key, Mark, Node, Problem, Problems
 from polytask.config.reading import read_text
+from polytask.config.rendering import show
 from polytask.errors import ConfigError, nearest, one_of
 
 OVERRIDE = Mark("(override)")
@@ -51,14 +52,14 @@ def _put(node: Node | None, key: Key, value: Node, above: Key) -> Node:
     below = node.child(step)
     if isinstance(node.value, list):
         if below is None:
-            last = len(node.value) - 1
-            raise _NoSuchKey(f'got position "{step}"; expected a number from 0 to {last}')
+            positions = ", ".join(map(str, range(len(node.value)))) or "none, as the list is empty"
+            raise _NoSuchKey(f'got position "{step}"; expected one of {positions}')
         items = list(node.value)
         items[int(step)] = _put(below, rest, value, (*above, step))
         return replace(node, value=items)
     if not isinstance(node.value, dict):
-        raise _NoSuchKey(f'"{".".join(map(str, above))}" is {node.value!r} and has no keys')
-    if below is None and rest and len(above) == 1 and above[0] in OPEN:
+        raise _NoSuchKey(f"got a key of {'.'.join(map(str, above))}, which is {show(node.value)}")
+    if below is None and rest and len(above) == 1 and above[0] in OPEN and node.value:
         known = list(node.value)
         problem = f'got no {OPEN[str(above[0])]} "{step}"; expected {one_of(known)}.'
         raise _NoSuchKey(problem, nearest(step, known))
@@ -71,4 +72,4 @@ def _spelled_out(node: Node, step: str, above: Key) -> Node:
         return replace(node, value={"name": node})
     if step == node.value and (above == ("balancing",) or above[:1] == ("methods",)):
         return replace(node, value={node.value: Node(None, node.mark)})
-    raise _NoSuchKey(f'"{".".join(map(str, above))}" is "{node.value}" and has no keys')
+    raise _NoSuchKey(f"got a key of {'.'.join(map(str, above))}, which is {show(node.value)}")

@@ -24,23 +24,23 @@ EXPECTED = {
     "dict_type": "a mapping",
     "float_parsing": "a number",
     "float_type": "a number",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "a number of {ge} or more",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of {ge:g} or more",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "int_parsing_size": "a whole number",
     "int_type": "a whole number",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "a number of {le} or less",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of {le:g} or less",
     "list_type": "a list",
-    "model_attributes_type": "a mapping",
-    "model_type": "a mapping",
+    "model_attributes_type": "{mapping}",
+    "model_type": "{mapping}",
     "none_required": "nothing",
     "path_type": "a path",
     "string_too_short": "text of {min_length} characters or more",
     "string_type": "text",
-    "too_long": "{max_length} entries or fewer",
-    "too_short": "{min_length} entries or more",
+    "too_long": "a list of {max_length} or fewer",
+    "too_short": "a list of {min_length} or more",
     "tuple_type": "a list",
 }
 
@@ -118,10 +118,11 @@ def _words(
         return mismatch(value, names_at(model, path), "under name")
     if error["type"] in ("value_error", "assertion_error"):
         return f"got {show(value)}; {error['msg'].split(', ', 1)[1]}", ""
-    return _expectation(errors, value)
+    keys = ", ".join(fields_at(model, node, path))
+    return _expectation(errors, value, f"a mapping with {keys}")
 
 
-def _expectation(errors: Sequence[Error], value: Any) -> tuple[str, str]:
+def _expectation(errors: Sequence[Error], value: Any, mapping: str) -> tuple[str, str]:
     names: list[str] = []
     shapes: dict[str, None] = {}
     for error in errors:
@@ -132,7 +133,7 @@ def _expectation(errors: Sequence[Error], value: Any) -> tuple[str, str]:
         elif error["type"] == "literal_error":
             names += re.findall(r"'([^']*)'", context["expected"])
         else:
-            words = EXPECTED.get(error["type"], "").format(**context)
+            words = EXPECTED.get(error["type"], "").format(**context, mapping=mapping)
             shapes[words or error["msg"][:1].lower() + error["msg"][1:]] = None
     problem, hint = mismatch(value, names, " or ".join(shapes))
     is_quoted = isinstance(value, str) and isinstance(scalar(value), int | float)

@@ -92,10 +92,10 @@ class Step(Section):
 
 
 class Plateau(Section):
-    """The learning rate times `factor` when the validation loss stops falling."""
+    """The learning rate times `factor` when the training loss stops falling."""
 
     name: Literal["plateau"]
-    patience: int = Field(5, ge=1, description="evaluations without progress before a fall")
+    patience: int = Field(5, ge=1, description="epochs without progress before a fall")
     factor: float = Field(0.1, gt=0, lt=1, description="factor of each fall")
 
 
