@@ -1,1 +1,19 @@
-"""TODO."""
+"""What a method costs: MACs, parameters, bytes and latency of each task's path and of the whole."""
+
+from __future__ import annotations
+
+from polytask.cost.count import Convention
+from polytask.cost.latency import latency
+from polytask.cost.measure import Cost, TaskCost, TotalCost, UnitCost, measure
+from polytask.cost.of_config import cost_of_config
+
+__all__ = [
+    "Convention",
+    "Cost",
+    "TaskCost",
+    "TotalCost",
+    "UnitCost",
+    "cost_of_config",
+    "latency",
+    "measure",
+]

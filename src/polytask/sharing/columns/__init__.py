@@ -47,11 +47,9 @@ class Columns(SharingMethod):
         )
         first = self.column(next(iter(self.columns)))
         self.names = first.names
-        self.shapes = {}
-        for name in self.tasks:
-            size = setting.input_of(name)
-            column = self.column(self.column_of(name))
-            self.shapes[name] = column.shapes(size.channels, size.height, size.width)
+        inputs = set(map(setting.input_of, self.tasks))
+        shapes = {i: first.shapes(i.channels, i.height, i.width) for i in inputs}
+        self.shapes = {task: shapes[setting.input_of(task)] for task in self.tasks}
         self.links = nn.ModuleDict()
         self.joins = tuple(self.make_links())
         self.heads = nn.ModuleDict()
