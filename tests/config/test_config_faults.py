@@ -88,6 +88,10 @@ ONE_FAULT = {
         READ, "  read: {kind: classification, data: lefd}", "tasks.read.data", '"lefd"',
         "one of left, right", "left",
     ),
+    "unknown data set, a number": (
+        READ, "  read: {kind: classification, data: 3}", "tasks.read.data", "3", "left, right",
+        None,
+    ),
     "label of a wrong type": (
         READ, "  read: {kind: classification, data: left, label: [a, {b: 1}]}",
         "tasks.read.label.1", "{b: 1}", "text", None,
@@ -273,6 +277,13 @@ def test_a_file_without_keys(told, text, place, found):
     (fault,) = told(text)
     check(fault, place, found, "a mapping with data, tasks and methods", None)
     assert "polytask init" in fault
+
+
+def test_a_file_whose_name_no_folder_can_have(tmp_path):
+    (tmp_path / "what?.yaml").write_text(BASE)
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "what?.yaml", options=False)
+    check(str(caught.value), f"{tmp_path / 'what?.yaml'}:1 name", '"what?"', "a folder", None)
 
 
 def test_a_config_without_tasks(told):

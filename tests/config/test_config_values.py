@@ -1,5 +1,6 @@
 """What a config resolves to: defaults, short forms, methods, places and differences."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_precision_may_be_written_as_a_number():
 
 def test_timm_names_that_no_list_holds_are_backbones():
     assert read(backbone="convnextv2_nano").backbone.name == "convnextv2_nano"
+
+
+def test_names_that_are_numbers_are_names():
+    tasks = {"2": {"kind": "classification", "data": 2020}}
+    config = read_config({"data": {2020: {"source": "digits"}}, "tasks": tasks}, options=False)
+    assert config.tasks["2"].data == "2020"
+    assert list(config.data) == ["2020"]
+
+
+def test_a_config_travels_to_another_process_with_its_places():
+    config = read(train={"epochs": 3})
+    copy = pickle.loads(pickle.dumps(config))
+    assert copy == config
+    assert copy.place("train", "epochs") == "train.epochs"
 
 
 def test_nothing_can_be_changed():

@@ -92,7 +92,7 @@ def _rest(root: Node, document: Document, problems: Problems) -> Node:
         if name is not None and isinstance(name.value, str):
             registered("backbones", name, name.mark, ("backbone", "name"), problems)
     rest = absolute(Node(rest), Config).value
-    rest.setdefault("name", Node(document.name))
+    rest.setdefault("name", Node(document.name, root.mark))
     folder = rest.get("folder", Node(""))
     if isinstance(folder.value, str):
         rest["folder"] = replace(folder, value=str(document.folder / folder.value))

@@ -53,7 +53,7 @@ def _check_data(node: Node, key: Key, data: list[str], problems: Problems) -> No
             problem, _ = mismatch(None, data, "" if data else "the name of a data set")
             hint = "Without data, classes are needed; then the task serves `polytask cost`."
             problems.add(node.mark, key, f"{problem}.", hint)
-    elif isinstance(used.value, str) and used.value not in data:
+    elif isinstance(used.plain(), str | int | float) and str(used.value) not in data:
         or_else = "" if data else "no name, as there are no data sets"
         problems.add(used.mark, key, *mismatch(used.value, data, or_else))
 
