@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from polytask.compare.machine import cores, free_bytes
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -34,25 +36,19 @@ GIB = 2**30
 
 def environment(folder: Path) -> dict[str, Any]:
     """Describe this machine and installation; `folder` is where runs would be written."""
+    free = free_bytes()
     return {
         "polytask": version("polytask"),
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
-        "cores": usable_cores(),
+        "cores": cores(),
         "threads": _threads(),
-        "memory_gib": _memory(),
+        "memory_free_gib": None if free is None else round(free / GIB, 1),
         "disk_free_gib": round(shutil.disk_usage(folder).free / GIB, 1),
         "extras": {name: all(map(find_spec, modules)) for name, modules in EXTRAS.items()},
     }
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:
@@ -79,9 +75,3 @@ def _threads() -> dict[str, Any]:
     import torch
 
     return {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
-
-
-def _memory() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)

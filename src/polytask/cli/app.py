@@ -15,10 +15,17 @@ from typing import Annotated, Any
 import typer
 
 from polytask import __version__
+from polytask.cli.check import check
+from polytask.cli.compare import compare
 from polytask.cli.console import say
+from polytask.cli.cost import cost
 from polytask.cli.doctor import doctor
+from polytask.cli.export import export
 from polytask.cli.init import init
 from polytask.cli.list import list_names
+from polytask.cli.predict import predict
+from polytask.cli.report import report
+from polytask.cli.train import train
 from polytask.errors import Diverged, UserError
 
 # Public only through its subclass; which click typer stands on depends on its version.
@@ -32,9 +39,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("init")(init)
+for command in (compare, train, init, check, cost, report, predict, export, doctor):
+    app.command(command.__name__)(command)
 app.command("list")(list_names)
-app.command("doctor")(doctor)
 
 
 def _tell_version(is_asked: bool) -> None:

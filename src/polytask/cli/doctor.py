@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from polytask.cli.console import show, show_json
+from polytask.cli.options import Json
 
 
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def doctor(json: Json = False) -> None:
     """Tell versions, devices and limits."""
     from polytask.environment import environment
 
@@ -39,7 +36,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "devices": "; ".join(found["devices"]),
         "cores": found["cores"],
         "threads": ", ".join(f"{name} {value}" for name, value in threads.items()),
-        "memory": f"{found['memory_gib'] or '?'} GiB",
+        "free memory": f"{found['memory_free_gib'] or '?'} GiB",
         "free disk": f"{found['disk_free_gib']} GiB",
         **{f"extra {name}": text for name, text in extras.items()},
     }

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polytask.cli.console import show
+from polytask.cli.options import Method, Run, Seed, Tasks
+from polytask.errors import UserError, unknown
 
-
-class Format(str, Enum):
-    """The formats of a file."""
-
-    onnx = "onnx"
-    torch = "torch"
+FORMATS = ("onnx", "torch")
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder or a comparison folder.")],
-    task: Annotated[
-        list[str] | None, typer.Option("--task", help="A task to export (repeat); all by default.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Of a comparison: the method; the best by default.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of a comparison: the seed; the first by default.")
-    ] = None,
-    format: Annotated[Format, typer.Option(help="The format of the files.")] = Format.onnx,
+    run: Run,
+    task: Tasks = None,
+    method: Method = None,
+    seed: Seed = None,
+    format: Annotated[
+        str, typer.Option(metavar="onnx|torch", help="The format of the files.")
+    ] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write to; RUN/export by default.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder to write; export in the run's by default."),
     ] = None,
 ) -> None:
     """Write tasks as files that run without polytask.
 
     Each holds the weights of its task's path alone; a description in JSON is written beside it.
     """
+    if format not in FORMATS:
+        raise UserError(unknown("--format", "format", format, FORMATS))
     from polytask.deploy import load
     from polytask.deploy.export import export as write
 
     model = load(run, method, seed)
     for name in task or model.tasks:
-        made = write(model, name, out or run / "export", format.value)
+        made = write(model, name, out or model.folder / "export", format)  # type: ignore[arg-type]
         show(
             f"{made.file}: {made.bytes / 1e6:.2f} MB, weights {made.weights / 1e6:.2f} MB "
             f"({made.params} parameters), differs by {made.difference:.1e} at most"

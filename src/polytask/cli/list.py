@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from polytask.cli.console import show_json, show_table
+from polytask.cli.options import Json
 from polytask.errors import UserError, one_of, unknown
 
 WHAT = ("methods", "backbones", "tasks", "balancers", "sources", "examples")
@@ -16,7 +17,7 @@ KINDS = {"methods": "sharing", "balancers": "balancing"}  # named otherwise in t
 
 def list_names(
     what: Annotated[str, typer.Argument(metavar="WHAT", help=f"{one_of(WHAT).capitalize()}.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """List the names that a config may use."""
     if what not in WHAT:

@@ -8,21 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from polytask.cli.console import say, show, show_json
+from polytask.cli.options import Json, Method, Run, Seed, Tasks
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder or a comparison folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
-    task: Annotated[
-        list[str] | None, typer.Option("--task", help="A task to answer (repeat); all by default.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Of a comparison: the method; the best by default.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of a comparison: the seed; the first by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    task: Tasks = None,
+    method: Method = None,
+    seed: Seed = None,
+    json: Json = False,
 ) -> None:
     """Tell what each task says of images.
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from polytask.batch import Input
+from polytask.compare.results import best_run
 from polytask.data.prepare import Normalisation
 from polytask.errors import RunError, one_of, unknown
 
@@ -28,7 +29,7 @@ class Description(BaseModel):
 def find_run(folder: Path, method: str | None = None, seed: int | None = None) -> Path:
     """The folder of one finished run, in a comparison that of a method and seed.
 
-    By default it is the method that is best on validation data, and its first seed.
+    By default it is the method that is best on validation data, and its first finished seed.
 
     Raises:
         RunError: there is no such run, or it has not finished.
@@ -62,9 +63,8 @@ def _choose(folder: Path, method: str | None, seed: int | None) -> Path:
             str(folder), "holds no run; expected the folder of a run or of a comparison."
         )
     if method is None:
-        from polytask.compare import best_run
-
-        method = best_run(folder).parent.name
+        method, first = best_run(folder)
+        seed = first if seed is None else seed
     if method not in runs:
         raise RunError(unknown(str(folder), "method", method, runs))
     seeds = sorted(runs[method])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polytask.config import Config
     from polytask.training.progress import Progress
 
 
@@ -18,25 +19,48 @@ def train_run(*args: Any, **keywords: Any) -> dict[str, Any]:
 
 
 def train(
-    config: str | Path | Mapping[str, Any],
+    config: Config | str | Path | Mapping[str, Any],
     method: str,
     *,
     seed: int | None = None,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train one method of a config into a run folder and return its result.
 
-    `method` is the key of an entry of the config's `methods`, or a method's bare name; `out` is
-    `runs/<config name>/<method>` unless given.
-    """
-    from polytask.config import read_config
-    from polytask.training import run
+    Args:
+        config: a config, or what `read_config` reads one from.
+        method: the key of an entry of the config's `methods`, or a method's bare name.
+        seed: the first of the config's by default.
+        out: the run folder, `runs/<config name>` by default.
+        overrides: `key.path=value` on top of the config.
+        resume: go on with the run in the folder; a finished one is left as it is.
+        overwrite: delete the run in the folder, once the input is known to be right.
+        progress: is told what happens.
 
-    chosen = read_config(config, overrides)
+    Raises:
+        UserError: the input or the folder is wrong.
+        Diverged: a loss became NaN or infinite.
+        KeyboardInterrupt: stopped by Ctrl-C, the state saved.
+    """
+    from polytask.config import Config, read_config
+    from polytask.training import output, run
+    from polytask.training.interrupt import stops_on_interrupt
+    from polytask.training.progress import Silent
+
+    chosen = config if isinstance(config, Config) else read_config(config, overrides)
     entry = chosen.method(method)
-    folder = Path(out) if out is not None else Path("runs") / chosen.name / entry.key
+    folder = Path(out) if out is not None else Path("runs") / chosen.name
     first = chosen.seeds[0] if seed is None else seed
-    return run.train_run(chosen, entry, first, folder, progress=progress, resume=resume)
+    output.check_output(folder, resume=resume, overwrite=overwrite)
+    if resume and not output.is_unused(folder):
+        output.check_same_config(folder, chosen)
+        output.check_same_run(folder, entry.key, first)
+    progress = progress or Silent()
+    with stops_on_interrupt(progress):
+        return run.train_run(
+            chosen, entry, first, folder, progress=progress, resume=resume, overwrite=overwrite
+        )

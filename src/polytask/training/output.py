@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ FILES = {
     "results.json",
     "results.csv",
     "teachers",
+    "export",
 }
 SEED = re.compile(r"\.?seed\d+(\.lock|\.partial)?")
 
@@ -100,7 +102,7 @@ def check_same_config(folder: Path, config: Config) -> None:
     from polytask.config import read_config
 
     written = folder / CONFIG
-    changes = read_config(written).difference(config)
+    changes = read_config(written, options=False).difference(config)
     if changes:
         first = Fault(
             str(folder),
@@ -108,6 +110,29 @@ def check_same_config(folder: Path, config: Config) -> None:
             "Use --overwrite to start again, or another --out.",
         )
         raise RunError([first, *(Fault(str(written), change) for change in changes)])
+
+
+def check_same_run(folder: Path, method: str, seed: int) -> None:
+    """Refuse to resume with another method or seed than the run folder was made with.
+
+    Raises:
+        RunError: with what it was made with; or the folder is that of a comparison.
+    """
+    path = folder / "tasks.json"
+    if not path.exists():
+        raise RunError.at(str(folder), "is no run folder; expected that of one run.")
+    try:
+        made = json.loads(path.read_text("utf-8"))
+        known = (made["method"], made["seed"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunError.at(str(path), "is damaged.", "Use --overwrite.") from error
+    if known != (method, seed):
+        raise RunError.at(
+            str(folder),
+            f"cannot resume, it is a run of {known[0]} with seed {known[1]}; "
+            f"got {method} with seed {seed}.",
+            "Use --overwrite to start again, or another --out.",
+        )
 
 
 def clear(folder: Path) -> None:

@@ -24,7 +24,7 @@ from polytask.errors import Diverged, RunError
 from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
-from polytask.training import checkpoint
+from polytask.training import checkpoint, output
 from polytask.training.evaluation import Scores, evaluate
 from polytask.training.fingerprint import reusable, run_hash
 from polytask.training.health import health_of
@@ -57,13 +57,15 @@ def train_run(
     *,
     progress: Progress | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     comparison: Path | None = None,
     stop_after: int | None = None,
 ) -> dict[str, Any]:
     """Train one method with one seed; returns what `result.json` in the run folder holds.
 
     A finished run is returned as it is; a stopped one goes on from its last saved step and ends
-    with the same weights. A finished run with the same hash in `comparison` is reused.
+    with the same weights. With `overwrite` the run that was there is deleted first, once the input
+    is known to be right. A finished run with the same hash in `comparison` is reused.
 
     Raises:
         UserError: the input is wrong.
@@ -74,10 +76,12 @@ def train_run(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The operating system frees the lock of a dead process, so that it never blocks.
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        if finished.exists():
+        if finished.exists() and not overwrite:
             return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
         prepare_process()
         run = _Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
+        if overwrite and folder.exists():
+            output.clear(folder)
         return run.start(resume)
 
 

@@ -1,0 +1,98 @@
+"""polytask compare: the main job, methods × seeds on the same tasks."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytask.cli.console import say, show, show_json
+from polytask.cli.options import (
+    Config,
+    Devices,
+    DryRun,
+    Json,
+    Out,
+    Overrides,
+    Overwrite,
+    Resume,
+    check_start,
+)
+
+if TYPE_CHECKING:
+    from polytask.compare.results import Results
+
+
+def compare(
+    config: Config,
+    overrides: Overrides = None,
+    out: Out = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each method.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Runs at once; what the machine bears."),
+    ] = None,
+    devices: Devices = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Compare ways of sharing with single-task networks.
+
+    Trains every method with every seed on the same tasks and tells who won, by how much, how surely
+    and at what cost. A run that fails is told and the others go on; the exit code is then 1.
+    """
+    check_start(resume, overwrite, devices)
+    from polytask.compare import compare as run_all
+    from polytask.compare import dry_run as try_all
+    from polytask.training.display import display
+
+    changes = [*(overrides or ()), *([f"seeds={seeds}"] if seeds is not None else ())]
+    if dry_run:
+        for line in try_all(config, changes):
+            show(line)
+        return
+    with display() as shown:
+        results = run_all(
+            config,
+            out,
+            overrides=changes,
+            jobs=jobs,
+            resume=resume,
+            overwrite=overwrite,
+            progress=shown,
+        )
+    if json:
+        show_json(results.data)
+    else:
+        _show(results)
+    for failure in results.failures:
+        say(f"{failure.label} {failure.words}: {failure.reason}")
+    if results.failures:
+        raise typer.Exit(1)
+
+
+def _show(results: Results) -> None:
+    from polytask.errors import RunError
+    from polytask.report import plain_table
+    from polytask.report.records import Results as Record
+    from polytask.report.wording import headline
+
+    if sys.stdout.isatty():
+        from rich import print as show_rich
+
+        show_rich(results)
+    else:
+        show(plain_table(results.data))
+    show(headline(Record.model_validate(results.data).methods, len(results.data["seeds"])))
+    show(f"report: {results.path / 'report.html'}")
+    with suppress(RunError):  # no run has finished
+        method, seed = results.best
+        chosen = ["--method", method, "--seed", str(seed)]
+        show("export: " + shlex.join(["polytask", "export", str(results.path), *chosen]))

@@ -1,0 +1,62 @@
+"""Arguments that several commands share, and the checks that go with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polytask.errors import UserError
+
+Config = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled example.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Values in place of the config's."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="The folder to write; runs/<config name> unless said."
+    ),
+]
+Devices = Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices of a run.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where it stopped; nothing finished is repeated.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what the folder holds of an earlier run.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Try two batches of everything and write nothing.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a comparison folder.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", metavar="TASK", help="A task (may be repeated); all by default."),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", metavar="NAME", help="Of a comparison; the best on validation by default."
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="K", help="Of a comparison; the first by default."),
+]
+
+
+def check_start(resume: bool, overwrite: bool, devices: int) -> None:
+    """Refuse options that exclude one another, or that this version cannot serve."""
+    if resume and overwrite:
+        raise UserError.at("--overwrite", "got --resume too; expected one of the two")
+    if devices > 1:
+        raise UserError.at(
+            "--devices",
+            f"got {devices}; this version trains each run on one device.",
+            "Leave it out.",
+        )

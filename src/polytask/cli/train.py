@@ -1,0 +1,73 @@
+"""polytask train: one method with one seed into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polytask.cli.console import show
+from polytask.cli.options import (
+    Config,
+    Devices,
+    DryRun,
+    Out,
+    Overrides,
+    Overwrite,
+    Resume,
+    check_start,
+)
+
+
+def train(
+    config: Config,
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="One of the config's, or any by name.")
+    ],
+    overrides: Overrides = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, metavar="K", help="The config's first unless said."),
+    ] = None,
+    out: Out = None,
+    devices: Devices = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train one method with one seed."""
+    check_start(resume, overwrite, devices)
+    from polytask import training
+    from polytask.config import read_config
+
+    chosen = read_config(config, overrides or ())
+    if dry_run:
+        from polytask.training.run import dry_run as try_method
+
+        entry = chosen.method(method)
+        for line in try_method(chosen, entry, chosen.seeds[0] if seed is None else seed):
+            show(line)
+        return
+    from polytask.report import report
+    from polytask.report.records import RunResult
+    from polytask.report.wording import run_headline
+    from polytask.training.display import display
+    from polytask.training.progress import Progress
+
+    folder = out or Path("runs") / chosen.name
+    with display() as shown:
+        result = training.train(
+            chosen,
+            method,
+            seed=seed,
+            out=folder,
+            resume=resume,
+            overwrite=overwrite,
+            progress=Progress(shown),
+        )
+    page = folder / "report.html"
+    if not page.exists():
+        page = report(folder)
+    show(run_headline(RunResult.model_validate(result)))
+    show(f"report: {page}")
