@@ -28,8 +28,10 @@ class StagedBackbone(nn.Module):
     """Units mapping a state to a state; `feature` gives a state's [B, C, H, W] map.
 
     A state is a tensor, or a tuple whose first entry is the map (an opened residual block carries
-    its shortcut's input along). `stages` maps a stage name to its last unit; a stage name may be
-    used wherever a unit name is. Subclasses override `feature` where a state is no map (tokens).
+    its shortcut's input along). `stages` maps a stage name to its last unit, `opened` the name of a
+    block that was opened into several units to the last of them; such a name may be used wherever
+    a unit name is. Subclasses override `feature`, `replace` and `take` where a state is no map
+    (tokens).
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class StagedBackbone(nn.Module):
         units: Mapping[str, nn.Module],
         info: Sequence[UnitInfo],
         stages: Mapping[str, str],
+        opened: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.names = [i.name for i in info]
@@ -44,6 +47,7 @@ class StagedBackbone(nn.Module):
             raise ValueError(f"units {list(units)} do not follow their descriptions {self.names}")
         self.info = {i.name: i for i in info}
         self.stages = dict(stages)
+        self.opened = dict(opened or {})
         # A module's name must not hold a dot; units keep their order and their library's names.
         self.units = nn.ModuleDict({name.replace(".", "_"): unit for name, unit in units.items()})
 
@@ -55,13 +59,19 @@ class StagedBackbone(nn.Module):
         """A unit's name from a unit's or stage's; a `UserError` names the nearest valid one."""
         if name in self.info:
             return name
-        if name in self.stages:
-            return self.stages[name]
-        raise UserError(unknown(where, "unit", name, [*self.stages, *self.names]))
+        ends = {**self.stages, **self.opened}
+        if name in ends:
+            return ends[name]
+        raise UserError(unknown(where, "unit", name, [*ends, *self.names]))
 
     def position(self, name: str) -> int:
         """How many units run before the named one (unit or stage)."""
         return self.names.index(self.resolve(name))
+
+    @property
+    def can_open(self) -> bool:
+        """Whether units would open into their convolutions (the option `open`)."""
+        return any(hasattr(unit, "opened") for unit in self.units.values())
 
     @property
     def last(self) -> str:
@@ -71,6 +81,10 @@ class StagedBackbone(nn.Module):
     def feature(self, state: State) -> Tensor:
         """The [B, C, H, W] map of a state."""
         return state if isinstance(state, Tensor) else state[0]
+
+    def replace(self, state: State, feature: Tensor) -> State:
+        """The state with another map: what a link or a gate between two units hands on."""
+        return feature if isinstance(state, Tensor) else (feature, *state[1:])
 
     def take(self, state: State, rows: Tensor) -> State:
         """The given images of a state."""
@@ -88,16 +102,27 @@ class StagedBackbone(nn.Module):
         return iter(zip(self.names, self.units.values(), strict=True))
 
     def classifier(self, classes: int) -> nn.Module:
-        """The head of the source model on the last map: pool and one linear layer unless overridden."""
+        """The source model's head on the last map: pool and one linear layer unless overridden."""
         channels = self.info[self.last].channels
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
     def shapes(self, channels: int, height: int, width: int) -> dict[str, tuple[int, int, int]]:
-        """The [C, H, W] of every unit's map for one input size, found on the meta device."""
+        """The [C, H, W] of every unit's map for one input size, found on the meta device.
+
+        Raises:
+            UserError: the images are too small for the units' convolutions and pools.
+        """
         ghost = copy.deepcopy(self).to("meta").eval()
         state: State = torch.empty(2, channels, height, width, device="meta")
-        found = {}
+        found: dict[str, tuple[int, int, int]] = {}
         for name, unit in ghost:
-            state = unit(state)
-            found[name] = tuple(ghost.feature(state).shape[1:])
-        return found  # type: ignore[return-value]
+            try:
+                state = unit(state)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                problem = f"images of {height}×{width} pixels do not get through {name}: {reason}"
+                hint = "Set a larger size, or backbone.stem: small."
+                raise UserError.at("image_size", problem, hint) from None
+            _, *shape = ghost.feature(state).shape
+            found[name] = (shape[0], shape[1], shape[2])
+        return found
