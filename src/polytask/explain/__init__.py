@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a trained network does inside: filters, gates, maps of where it looks."""

@@ -1,0 +1,142 @@
+"""The figures of each section, drawn from a folder; none where there is nothing to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from polytask.report import numbers
+from polytask.report.figures.curves import curve_figure
+from polytask.report.figures.gain import gain_figure
+from polytask.report.figures.gates import gate_figure
+from polytask.report.figures.pareto import Point, pareto_figure
+from polytask.report.figures.sharing import sharing_figure
+from polytask.report.figures.spread import spread_figure
+from polytask.report.folder import Folder
+from polytask.report.palette import Look
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its caption."""
+
+    caption: str
+    svg: str
+    of: str = ""
+
+
+def gain(folder: Folder, looks: Mapping[str, Look]) -> str:
+    """The figure beside the verdict."""
+    gains = {
+        name: method.delta_m
+        for name, method in folder.methods.items()
+        if method.delta_m and numbers.known(method.delta_m.mean)
+    }
+    return gain_figure(gains, looks) if gains else ""
+
+
+def pareto(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """Score against MACs: all tasks together, then the path of each."""
+    figures = []
+    metrics = folder.primaries
+    overall = _overall_points(folder, metrics)
+    if len(metrics) > 1 and len(overall) > 1:
+        is_mean = all(map(numbers.is_percent, metrics.values()))
+        label = "mean score, %" if is_mean else "mean gain over single-task, %"
+        figures.append(Figure("All tasks", pareto_figure(overall, looks), label))
+    for task, metric in metrics.items():
+        points = []
+        for name, method in folder.methods.items():
+            spread = method.score(task, metric)
+            path = method.cost.tasks.get(task) if method.cost else None
+            if path is None or spread.mean is None or not numbers.known(spread.mean):
+                continue
+            std = numbers.scaled(metric, spread.std) if spread.std is not None else None
+            points.append(Point(name, path.macs, numbers.scaled(metric, spread.mean), std))
+        if len(points) > 1:
+            percent = numbers.is_percent(metric)
+            svg = pareto_figure(points, looks, "%" if percent else "", not percent)
+            figures.append(Figure(task, svg, numbers.label(metric)))
+    return figures
+
+
+def _overall_points(folder: Folder, metrics: Mapping[str, str]) -> list[Point]:
+    is_mean = all(map(numbers.is_percent, metrics.values()))
+    points = []
+    for name, method in folder.methods.items():
+        if method.cost is None or method.cost.total is None:
+            continue
+        if is_mean:
+            scores = [method.score(t, m).mean for t, m in metrics.items()]
+            known = [100 * s for s in scores if s is not None and numbers.known(s)]
+            score = sum(known) / len(known) if len(known) == len(scores) else None
+        else:
+            score = 0.0 if name == "single" else method.delta_m.mean if method.delta_m else None
+        if score is not None and numbers.known(score):
+            points.append(Point(name, method.cost.total.macs, score))
+    return points
+
+
+def spreads(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """Each task's score under every method, seed by seed."""
+    figures = []
+    for task, metric in folder.primaries.items():
+        found = {name: m.score(task, metric) for name, m in folder.methods.items()}
+        known = [x for s in found.values() for x in s.per_seed if numbers.known(x)]
+        if len(known) > 1:
+            svg = spread_figure(metric, found, looks, folder.chance(task))
+            figures.append(Figure(task, svg))
+    return figures
+
+
+def curves(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """Each task's validation score by epoch."""
+    figures = []
+    for task in folder.tasks:
+        metric = folder.primary(task) or _metric_in_rows(folder, task)
+        if metric is None:
+            continue
+        found = {
+            name: [c for c in (run.curve(task, metric) for run in runs) if c]
+            for name, runs in folder.runs.items()
+        }
+        if any(numbers.known(x) for seeds in found.values() for seed in seeds for x in seed):
+            svg = curve_figure(metric, found, looks, folder.chance(task))
+            figures.append(Figure(task, svg, numbers.label(metric)))
+    return figures
+
+
+def _metric_in_rows(folder: Folder, task: str) -> str | None:
+    """A run that has not finished names its metrics only in its rows."""
+    for run in folder.all_runs():
+        for row in run.rows:
+            for key in row:
+                if key.startswith(f"{task}/") and row.get("split") == "val":
+                    return key.removeprefix(f"{task}/")
+    return None
+
+
+def sharing(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """The picture of sharing, a method each."""
+    figures = []
+    for name, runs in folder.runs.items():
+        costs = [c for c in (folder.methods[name].cost, *(run.cost for run in runs)) if c]
+        paths = next((c.tasks for c in costs if any(p.units for p in c.tasks.values())), None)
+        if paths:
+            figures.append(Figure(name, sharing_figure(paths, looks[name])))
+    return figures
+
+
+def filters(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """α, β and gates of the first seed that has them, by method and task."""
+    figures = []
+    for name, runs in folder.runs.items():
+        run = next((run for run in runs if run.filters), None)
+        if run is None or run.filters is None:
+            continue
+        for task, records in run.filters.tasks.items():
+            for i, record in enumerate(records):
+                tap = f", map {i + 1} of {len(records)}" if len(records) > 1 else ""
+                svg = gate_figure(record, looks[name])
+                figures.append(Figure(name, svg, f"{task}{tap}, seed {run.seed}"))
+    return figures

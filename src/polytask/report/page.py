@@ -1,0 +1,157 @@
+"""The self-contained page of a run or a comparison, from its files alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polytask.report import drawings, numbers, sections, wording
+from polytask.report.folder import Folder, read_folder
+from polytask.report.palette import looks
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+HERE = Path(__file__).parent
+# What a page may hold, in its order: anchor, name in the list of contents.
+CONTENTS = (
+    ("results", "Results"),
+    ("pareto", "Accuracy against cost"),
+    ("spreads", "Seeds"),
+    ("curves", "Learning curves"),
+    ("cost", "Cost"),
+    ("sharing", "What is shared"),
+    ("filters", "Filters"),
+    ("samples", "Samples"),
+    ("training", "Who trains what"),
+    ("health", "Health"),
+    ("config", "Config"),
+    ("versions", "Versions"),
+)
+# Named as missing where a folder has nothing to fill them; not every method has filters.
+EXPECTED = {
+    "results": "scores (no run has finished)",
+    "curves": "learning curves (no metrics.jsonl with validation rows)",
+    "cost": "cost and the picture of sharing (no cost.json)",
+    "samples": "sample batches (no samples/*.png)",
+    "config": "the config",
+}
+
+
+def report(folder: Path) -> Path:
+    """Write `report.html` into a run or comparison folder and return its path.
+
+    Raises:
+        RunError: the folder does not exist, or holds neither.
+    """
+    page = render(read_folder(folder))
+    path = folder / "report.html"
+    partial = folder / f".report.html.{os.getpid()}"
+    try:
+        # Names from files may hold halves of a surrogate pair, which no encoding can write.
+        partial.write_text(page, "utf-8", errors="replace")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def render(folder: Folder) -> str:
+    """The page as text; the same files give the same text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["soft"] = soft
+    script = (HERE / "page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.jinja").render(
+        **context(folder),
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        drawn=Markup,
+    )
+
+
+def soft(name: str) -> Markup:
+    """A name that may break after its underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(map(escape, name.split("_")))
+
+
+def context(folder: Folder) -> dict[str, Any]:
+    """Everything the template shows."""
+    look = looks(list(folder.methods))
+    samples, left_out = sections.samples(folder)
+    content: dict[str, Any] = {
+        "results": sections.result_rows(folder) if _has_scores(folder) else [],
+        "pareto": drawings.pareto(folder, look),
+        "spreads": drawings.spreads(folder, look),
+        "curves": drawings.curves(folder, look),
+        "cost": sections.cost_rows(folder),
+        "sharing": drawings.sharing(folder, look),
+        "filters": drawings.filters(folder, look),
+        "samples": samples,
+        "training": sections.trainings(folder),
+        "health": sections.health(folder),
+        "config": folder.config,
+        "versions": folder.versions,
+    }
+    return {
+        **content,
+        "contents": [(anchor, name) for anchor, name in CONTENTS if content[anchor]],
+        "folder": folder,
+        "looks": look,
+        "name": folder.path.resolve().name,
+        "labels": {t: numbers.label(m) for t, m in folder.primaries.items()},
+        "missing": [text for key, text in EXPECTED.items() if not content[key]],
+        "left_out": left_out,
+        "failures": sections.failures(folder),
+        "skipped": sections.skipped(folder),
+        "normalisation": sections.normalisation(folder),
+        "metrics": sections.metric_rows(folder),
+        "reasons": sections.reasons(folder),
+        "gain": drawings.gain(folder, look),
+        "signs": sections.SIGNS,
+        "commands": _commands(folder),
+        **_verdict(folder),
+    }
+
+
+def _has_scores(folder: Folder) -> bool:
+    return any(method.tasks for method in folder.methods.values())
+
+
+def _verdict(folder: Folder) -> dict[str, Any]:
+    found = [wording.sentence(name, m, folder.seeds) for name, m in folder.methods.items()]
+    if folder.is_comparison:
+        headline = wording.headline(folder.methods, folder.seeds)
+    else:
+        headline = wording.run_headline(folder.all_runs()[0].result)
+    return {
+        "headline": headline,
+        "advice": wording.recommendation(folder.methods, folder.seeds),
+        "sentences": [sentence for sentence in found if sentence],
+    }
+
+
+def _commands(folder: Folder) -> list[str]:
+    name = folder.path.resolve().name
+    again, rebuild = shlex.quote(f"{name}-again"), f"polytask report {shlex.quote(name)}"
+    if folder.is_comparison:
+        return [f"polytask compare config.yaml --out {again}", rebuild]
+    (run,) = folder.all_runs()
+    method, seed = shlex.quote(run.method), shlex.quote(run.seed)
+    return [f"polytask train config.yaml --method {method} --seed {seed} --out {again}", rebuild]

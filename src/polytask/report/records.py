@@ -1,0 +1,148 @@
+"""The files of runs and comparisons as the report reads them (INTERFACE, Files)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+Number = float | None
+
+
+class Spread(BaseModel):
+    """A metric over seeds; a seed that failed has no number."""
+
+    mean: Number = None
+    std: Number = None
+    per_seed: list[Number] = []
+
+
+class Gain(BaseModel):
+    """Δm: the mean relative gain over single-task networks, in percent."""
+
+    mean: Number = None
+    ci95: tuple[Number, Number] | None = None
+
+
+class Judgement(BaseModel):
+    """A verdict and why."""
+
+    value: Literal["helps", "hurts", "unclear"] = "unclear"
+    reason: str = ""
+
+
+class Verdict(BaseModel):
+    """The verdict on a method, and on each of its tasks."""
+
+    overall: Judgement = Judgement()
+    tasks: dict[str, Judgement] = {}
+
+
+class Unit(NamedTuple):
+    """A unit of a task's path; `owner` is `shared` or a task."""
+
+    name: str
+    owner: str
+    params: int
+    macs: int
+
+
+class Size(BaseModel):
+    """Parameters and multiply–accumulates for one image."""
+
+    params: int
+    macs: int
+
+
+class PathCost(Size):
+    """What one task's path costs, unit by unit where known."""
+
+    units: list[Unit] = []
+
+
+class Cost(BaseModel):
+    """What a method costs: everything once, and each task's path."""
+
+    total: Size | None = None
+    tasks: dict[str, PathCost] = {}
+
+
+class Failure(BaseModel):
+    """A run that did not finish, in `results.json`."""
+
+    seed: int
+    reason: str = ""
+
+
+class MethodResult(BaseModel):
+    """A method in `results.json`."""
+
+    tasks: dict[str, dict[str, Spread]] = {}
+    delta_m: Gain | None = None
+    validation_delta_m: Number = None
+    verdict: Verdict | None = None
+    cost: Cost | None = None
+    health: dict[str, str] = {}
+    train_seconds: Number = None
+    failed: list[Failure] = []
+
+    def score(self, task: str, metric: str) -> Spread:
+        """A metric of a task over seeds, empty where there is none."""
+        return self.tasks.get(task, {}).get(metric) or Spread()
+
+
+class TaskFacts(BaseModel):
+    """What all runs of a comparison say alike about a task."""
+
+    primary: str | None = None
+    chance: Number = None
+
+
+class Results(BaseModel):
+    """`results.json` of a comparison."""
+
+    methods: dict[str, MethodResult]
+    tasks: dict[str, TaskFacts] = {}
+    config: Any = None
+    versions: dict[str, Any] = {}
+
+
+class RunResult(BaseModel):
+    """`result.json` of a run."""
+
+    method: str = ""
+    seed: int = 0
+    tasks: dict[str, dict[str, Number]] = {}
+    val: dict[str, dict[str, Number]] = {}
+    chance: dict[str, Number] = {}
+    health: dict[str, str] = {}
+    samples: dict[str, int] = {}
+    extra_samples: int = 0
+    train_seconds: Number = None
+    waited_seconds: Number = None
+    normalisation: Any = None
+    primary: dict[str, str] = {}
+    labels: dict[str, dict[str, int]] = {}
+    skipped: dict[str, list[str]] = {}
+    versions: dict[str, Any] = {}
+
+
+class Histogram(BaseModel):
+    """Counts of gate values in equal bins of [0, 1]."""
+
+    counts: list[int] = Field(min_length=1)
+    mean: Number = None
+
+
+class FilterRecord(BaseModel):
+    """A feature filter after training: α and β per channel, and what its gate does to images."""
+
+    alpha: list[float] = Field(min_length=1)
+    beta: list[float] = Field(min_length=1)
+    gates: Histogram
+
+
+class Filters(BaseModel):
+    """`plots/filters.json`: the filters of each task, one per tapped map."""
+
+    tasks: dict[str, list[FilterRecord]]
