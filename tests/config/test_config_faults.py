@@ -156,6 +156,10 @@ ONE_FAULT = {
     "unknown optimizer": (
         EPOCHS, "  optimizer: sgdd", "train.optimizer", '"sgdd"', "one of sgd, adam, adamw", "sgd",
     ),
+    "unknown optimizer with options": (
+        EPOCHS, "  optimizer: {name: sgdd}", "train.optimizer.name", '"sgdd"', "sgd, adam", "sgd",
+    ),
+    "optimizer a list": (EPOCHS, "  optimizer: [a]", "train.optimizer", "[a]", "a mapping", None),
     "negative rate": (
         EPOCHS, "  optimizer: {lr: -0.1}", "train.optimizer.lr", "-0.1", "above 0", None,
     ),
@@ -257,6 +261,13 @@ def test_common_statistics_do_not_go_with_separate_passes(told):
 def test_quoted_numbers_say_so(told):
     (fault,) = told(BASE.replace("epochs: 5", 'epochs: "5"'))
     assert fault.endswith('got "5"; expected a whole number. Remove the quotes.')
+
+
+def test_line_breaks_in_keys_and_names_do_not_break_the_line(told):
+    lines = told(BASE + 'methods: ["a\\nb"]\n"x\\e[2Jy\\n": 1\n')
+    assert [line.split(":")[0] for line in lines] == ["shop.yaml", "shop.yaml"]
+    assert all(line.isprintable() for line in lines)
+    assert "a\\nb" in lines[0]
 
 
 def test_long_values_are_cut(told):

@@ -94,7 +94,13 @@ class Problems(list[Problem]):
         """
         if self:
             in_order = sorted(self, key=lambda problem: (not problem.mark.line, problem.mark.line))
-            raise ConfigError([problem.fault for problem in in_order])
+            raise ConfigError([_on_one_line(problem.fault) for problem in in_order])
+
+
+def _on_one_line(fault: Fault) -> Fault:
+    # Keys and names may hold line breaks or what moves a terminal's cursor.
+    parts = (fault.where, fault.problem, fault.hint)
+    return Fault(*("".join(c if c.isprintable() else ascii(c)[1:-1] for c in p) for p in parts))
 
 
 def usable(value: Any, mark: Mark, key: Key, problems: Problems) -> Node:

@@ -58,7 +58,7 @@ def _put(node: Node | None, key: Key, value: Node, above: Key) -> Node:
         items[int(step)] = _put(below, rest, value, (*above, step))
         return replace(node, value=items)
     if not isinstance(node.value, dict):
-        raise _NoSuchKey(f"got a key of {'.'.join(map(str, above))}, which is {show(node.value)}")
+        raise _no_keys(node, above)
     if below is None and rest and len(above) == 1 and above[0] in OPEN and node.value:
         known = list(node.value)
         problem = f'got no {OPEN[str(above[0])]} "{step}"; expected {one_of(known)}.'
@@ -72,4 +72,9 @@ def _spelled_out(node: Node, step: str, above: Key) -> Node:
         return replace(node, value={"name": node})
     if step == node.value and (above == ("balancing",) or above[:1] == ("methods",)):
         return replace(node, value={node.value: Node(None, node.mark)})
-    raise _NoSuchKey(f"got a key of {'.'.join(map(str, above))}, which is {show(node.value)}")
+    raise _no_keys(node, above)
+
+
+def _no_keys(node: Node, above: Key) -> _NoSuchKey:
+    path = ".".join(map(str, above))
+    return _NoSuchKey(f"got a key below {show(node.value)}; expected {path}=VALUE")

@@ -175,6 +175,7 @@ COMPLAINTS = {
 def _syntax(error: yaml.MarkedYAMLError) -> tuple[int, str]:
     """The line to mend, and the parser's complaint in the words of someone who writes configs."""
     problem = str(error.problem or error.context)
+    problem = problem.replace("the node content", "a value").replace("'<stream end>'", "the end")
     found = error.problem_mark or error.context_mark
     opened = error.context_mark or found
     assert found is not None  # the scanner and the parser mark all they raise

@@ -94,7 +94,11 @@ def _path(error: Error, node: Node) -> Key:
         if below is not None:
             path.append(step)
             current = below
-    return (*path, error["loc"][-1]) if error["type"] == "missing" else tuple(path)
+    if error["type"] == "missing":
+        path.append(error["loc"][-1])
+    if error["type"] == "union_tag_invalid" and current is not None and current.child("name"):
+        path.append("name")
+    return tuple(path)
 
 
 def _value(node: Node, path: Key) -> Any:
@@ -128,7 +132,6 @@ def _expectation(errors: Sequence[Error], value: Any, mapping: str) -> tuple[str
     for error in errors:
         context = error.get("ctx", {})
         if error["type"] == "union_tag_invalid":
-            value = context["tag"]
             names += re.findall(r"'([^']*)'", context["expected_tags"])
         elif error["type"] == "literal_error":
             names += re.findall(r"'([^']*)'", context["expected"])
