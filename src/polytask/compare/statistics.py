@@ -107,7 +107,7 @@ def gains(
 
 
 def _no_comparison(task: str, method: Scores, single: Scores, seeds: list[int]) -> str:
-    for whose, scores in (("single-task", single), ("its own", method)):
+    for whose, scores in (("single-task", single), ("own", method)):
         if any(not is_score(scores[seed].get(task)) for seed in seeds):
             return f"no {whose} score"
     if any(_score(single[seed], task) <= 0 for seed in seeds):

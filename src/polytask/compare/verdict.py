@@ -88,8 +88,9 @@ def _sampling_note(gain: Gain, sampling: Sampling | None) -> list[str]:
 
 def number(value: float) -> str:
     """A percentage's digits: one decimal, or the first that is not zero; a true minus sign."""
-    decimals = 1 if abs(value) >= 0.05 or value == 0 else -math.floor(math.log10(abs(value)))
-    text = f"{value:.{min(decimals, 6)}f}"
+    size = abs(value)
+    decimals = -math.floor(math.log10(size)) if 1e-6 <= size < 0.05 else 1
+    text = f"{value:.{decimals}f}"
     return text.replace("-", "−" if float(text) else "")
 
 
