@@ -92,7 +92,7 @@ def _reason(error: Exception) -> str:
         return f"is too large: more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
     if isinstance(error, UnidentifiedImageError):
         return "is not an image of a known format, or is damaged; JPEG and PNG are always read"
-    if "truncated" in text or isinstance(error, EOFError):
+    if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"is truncated: {text or 'the file ends early'}"
     return f"is damaged: {text or type(error).__name__}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from polytask.data.dataset import DataSet
 from polytask.data.images import ImageSet
 from polytask.data.mixing import Ints
 from polytask.data.pipeline import Data
+from polytask.data.placing import placed
 from polytask.data.prepare import CENTRED, IMAGENET, Size
 from polytask.data.source import Source
 from polytask.data.splits import read_splits
@@ -49,7 +50,7 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
     Raises:
         UserError: the faults of all data sets at once.
     """
-    with _all_faults() as faults:
+    with _all_faults(config) as faults:
         read = {}
         for name, source in config.data.items():
             mine = {task: tasks[task] for task in tasks if tasks[task].data == name}
@@ -67,7 +68,7 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
         max((r.size[1] for r in read.values()), default=0),
     )
     sets, skipped, left = {}, {}, memory
-    with _all_faults() as faults:
+    with _all_faults(config) as faults:
         for name, this in read.items():
             size = union if config.mixing == "integrated" else this.size
             used = np.unique(np.concatenate(list(this.splits.values())))
@@ -91,12 +92,12 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
 
 
 @contextmanager
-def _all_faults() -> Iterator[list[Fault]]:
+def _all_faults(config: Config) -> Iterator[list[Fault]]:
     """Raise what was gathered inside, all at once."""
     faults: list[Fault] = []
     yield faults
     if faults:
-        raise DataError(faults)
+        raise DataError(placed(config, faults))
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def _gathered(faults: list[Fault]) -> Iterator[None]:
 def _read(config: Config, name: str, source: Source, tasks: Mapping[str, Task], seed: int) -> _Read:
     images = source.read(name, config.folder)
     labels = {}
-    with _all_faults() as faults:
+    with _all_faults(config) as faults:
         for task_name, task in tasks.items():
             with _gathered(faults):
                 labels[task_name] = task.read_labels(images)
@@ -128,22 +129,25 @@ def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:
         faults += capped(list(filled.faults.values()))
     elif all(i in filled.faults for i in read.splits["train"].tolist()):
         faults.append(Fault(config.place("data", name), "no training image can be read."))
-    if not read.is_resized and len(filled.sizes) > 1:
-        smallest, largest = min(filled.sizes), max(filled.sizes)
-        faults.append(
-            Fault(
-                config.place("data", name),
-                f"the images have {len(filled.sizes)} sizes, from {_shown(smallest)} to "
-                f"{_shown(largest)} pixels, and nothing says which the network gets.",
-                f"Set data.{name}.size, or image_size for all data sets.",
-            )
-        )
+    if not read.is_resized:
+        faults += size_faults(name, filled.sizes)
     if faults:
         raise DataError(faults)
 
 
-def _shown(size: Size) -> str:
-    return f"{size[1]} × {size[0]}"
+def size_faults(name: str, sizes: Set[Size]) -> list[Fault]:
+    """The fault of images of several (height, width) where no option resizes them."""
+    if len(sizes) < 2:
+        return []
+    (height, width), (most_height, most_width) = min(sizes), max(sizes)
+    return [
+        Fault(
+            f"data.{name}",
+            f"the images have {len(sizes)} sizes, from {width} × {height} to "
+            f"{most_width} × {most_height} pixels, and nothing says which the network gets.",
+            f"Set data.{name}.size, or image_size for all data sets.",
+        )
+    ]
 
 
 def _finish(name: str, read: _Read, filled: Filled, size: Size) -> DataSet:

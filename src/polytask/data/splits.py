@@ -158,13 +158,13 @@ def split_faults(
     """
     faults = []
     for task, label in labels.items():
-        where = f"data.{images.name}, task {task}"
+        where = f"data.{images.name}"
         found = {split: int(label.present[rows].sum()) for split, rows in used.items()}
         if not found["train"]:
             faults.append(
                 Fault(
                     where,
-                    f"no training image has a label (labelled: {_counted(found)}).",
+                    f"no training image has a label of task {task} (labelled: {_counted(found)}).",
                     _way_out(images.name, int(label.present[whole["train"]].sum())),
                 )
             )
@@ -172,7 +172,8 @@ def split_faults(
             faults += [
                 Fault(
                     where,
-                    f'class "{classes[task][k]}" has no training image ({_counted(counts)}).',
+                    f'class "{classes[task][k]}" of task {task} has no training image '
+                    f"({_counted(counts)}).",
                     _way_out(images.name, before),
                 )
                 for k, counts, before in _untrained(label.strata, whole, used)
