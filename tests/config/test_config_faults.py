@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from polytask.config import read_config
 from polytask.errors import ConfigError
@@ -305,10 +307,10 @@ def test_a_config_without_tasks(told):
 def test_missing_files_name_what_is_near(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop.yaml").write_text(BASE)
-    for given, nearest in (("shpo.yaml", "shop.yaml"), ("digit", "digits")):
+    for asked, nearest in (("shpo.yaml", "shop.yaml"), ("digit", "digits")):
         with pytest.raises(ConfigError) as caught:
-            read_config(given)
-        check(str(caught.value), given, "no such file", "digits", nearest)
+            read_config(asked)
+        check(str(caught.value), asked, "no such file", "digits", nearest)
     with pytest.raises(ConfigError, match=r"got a folder; .* It holds shop\.yaml\."):
         read_config(tmp_path)
 
@@ -324,6 +326,24 @@ def test_a_mapping_from_python_is_told_by_key():
         )
     places = [fault.where for fault in caught.value.faults]
     assert set(places) == {"tasks.a.classes", "tasks.a.data", "train.optimizer.lr", "seeds"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    at=st.integers(0, len(BASE)),
+    cut=st.integers(0, 12),
+    put=st.text("[]{}:,-&*!|'\" \t\n0a", max_size=4),
+)
+def test_damaged_text_gives_a_config_or_one_line_a_fault(tmp_path_factory, at, cut, put):
+    path = tmp_path_factory.getbasetemp() / "damaged.yaml"
+    path.write_text(BASE[:at] + put + BASE[at + cut :], encoding="utf-8")
+    try:
+        config = read_config(path, options=False)
+    except ConfigError as error:
+        lines = [str(fault) for fault in error.faults]
+        assert all(line.startswith(str(path)) and line.isprintable() for line in lines)
+    else:
+        assert config.tasks
 
 
 class TestOptions:

@@ -33,6 +33,47 @@ def test_bundled_examples_are_right(example):
     assert config.methods[0].name == "single"
 
 
+def test_every_key_may_be_written(tmp_path):
+    (tmp_path / "all.yaml").write_text("""\
+data:                                        # each data set once; paths are relative to this file
+  handwritten: {source: digits, fraction: 0.05, size: 32}
+  printed:     {source: printed_digits, count: 2000, size: 32}
+  pets:        {source: folder, path: pets/}
+  shelf:       {source: manifest, path: shelf.csv, size: 128}
+  scans:       {source: unlabelled, path: scans/}
+tasks:
+  read_handwriting: {kind: classification, data: handwritten}
+  read_print:       {kind: classification, data: printed}
+  product: {kind: classification, data: shelf, label: product}
+  damage:  {kind: multilabel,     data: shelf, label: [dented, wet, torn]}
+mixing: integrated
+norm: mixed
+image_size: 64
+backbone: {name: resnet18, stem: small, width: 0.25, pretrained: false, weights: FILE, init: RUN}
+methods:
+  - single
+  - hard
+  - {hard: {filter: true, as: hard_filter}}
+  - {multi_exit: {exits: {read_handwriting: layer3, read_print: layer4}, filter: true}}
+balancing: equal
+match: samples
+train: {epochs: 30, batch: 64, optimizer: {name: sgd, lr: 0.05, momentum: 0.9},
+        schedule: cosine, trainable: all}
+seeds: 3
+on_bad_image: error
+""")
+    config = read_config(tmp_path / "all.yaml")
+    assert [entry.key for entry in config.methods] == [
+        "single",
+        "hard",
+        "hard_filter",
+        "multi_exit",
+    ]
+    assert config.tasks["damage"].label == ["dented", "wet", "torn"]
+    assert config.folder / config.data["pets"].path == tmp_path / "pets"
+    assert config.difference(read_config(config.data_dict())) == []
+
+
 def test_norm_follows_mixing():
     assert read().norm == "mixed"
     assert read(mixing="integrated").norm == "mixed"

@@ -90,16 +90,15 @@ class BackboneConfig(Section):
     width: float = Field(1.0, gt=0, le=16, description="factor of all channel counts")
     pretrained: bool = Field(False, description="start from the source library's weights")
     weights: Path | None = Field(None, description="file with weights to start from")
-    init: Path | None = Field(None, description="run whose backbone to start from")
+    init: Path | None = Field(None, description="run whose backbone to start from, over all else")
     open: list[str] = Field([], description="blocks to open into their convolutions")
 
-    @field_validator("weights", "init")
+    @field_validator("weights")
     @classmethod
-    def _one_start(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        others = [name for name in ("pretrained", "weights") if info.data.get(name)]
-        if path is not None and others:
-            raise ValueError(f"expected one start; {others[0]} gives another")
-        return path
+    def _one_start(cls, weights: Path | None, info: ValidationInfo) -> Path | None:
+        if weights is not None and info.data.get("pretrained"):
+            raise ValueError("expected one start; pretrained gives another")
+        return weights
 
 
 def _as_list(seeds: Any) -> Any:
