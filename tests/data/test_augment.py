@@ -81,6 +81,7 @@ def test_masks_and_boxes_follow_their_images(flip, crop, x, y):
 
     assert value["other"] is mask
     inside = value["mask"].numpy() != IGNORED
+    assert np.array_equal(inside, one_by_one(np.ones_like(images), change)[:, 0] == 1)
     assert np.array_equal(shown[inside] > 0, value["mask"].numpy()[inside] == 1)
     assert not shown[~inside].any()
     for picture, both in zip(shown, value["boxes"].tolist(), strict=True):

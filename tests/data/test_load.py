@@ -177,7 +177,7 @@ def test_fingerprints_tell_pixels_labels_splits_and_size(make):
     pixels = made.images.copy()
     pixels[0, 0, 0, 0] += 1
     labels = [*made.columns["label"][1:], "c0"]
-    splits = {**made.splits, "val": range(6, 8)}
+    splits = {**made.splits, "train": range(5), "val": range(5, 9)}
     others = [
         of(made.model_copy(update={"images": pixels})),
         of(made.model_copy(update={"columns": {"label": labels}})),
@@ -211,7 +211,7 @@ def test_published_weights_bring_their_normalisation(make):
 
 def test_description_states_the_memory_and_where_images_are(make):
     sets = {"a": make.numbered(4), "b": make.numbered(40)}
-    room = 12 * 3 * 16 + 1
+    room = 48 * 3 * 16  # all of b in colour, were it not for a
     described = make.build(sets, TASKS, memory=room).describe()
     assert described["memory_limit_bytes"] == room
     assert described["datasets"]["a"]["store"] == "memory"

@@ -228,10 +228,15 @@ def test_passes_over_a_small_set_change_its_images_anew(make):
     }
     seen = images_of(make.build(sets, TWO_SETS), "one")
     assert len(seen) == 40
-    for number in range(5):
-        versions = [pixels for i, pixels in seen if i == number]
-        assert len(versions) == 8
-        assert len(set(versions)) > 4  # of 50 equally likely
+    assert len(set(seen)) > 25  # each of 5 images has 50 equally likely changes
+
+
+def test_an_image_changes_anew_in_every_epoch(make):
+    made = make.noisy(make.numbered(5, augment={"flip": True, "crop": 2}))
+    data = make.build({"a": made}, {"one": ("a", "label")})
+    seen = [image for epoch in range(8) for image in images_of(data, "one", epoch)]
+    assert len(seen) == 40
+    assert len(set(seen)) > 25  # each of 5 images has 50 equally likely changes
 
 
 def test_a_pass_per_set_holds_the_draws_of_one_mixed_pass(make):

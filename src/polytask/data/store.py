@@ -120,7 +120,7 @@ def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> F
         if keep:
             kept[row] = seen.pixels
         own_sizes.add(seen.size)
-        digest.update(i.to_bytes(8, "little") + seen.digest)
+        digest.update(seen.digest)
     if keep:
         row_of = np.full(len(images), -1)
         row_of[index] = np.arange(len(index))
