@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,15 +41,17 @@ class Optimizers:
         groups: Sequence[ParameterGroup],
         options: Mapping[str, Any],
     ) -> None:
-        sorted_in: OrderedDict[ParameterGroup, list[nn.Parameter]] = OrderedDict()
         patterns = [*groups, EVERYTHING]
+        sorted_in: list[list[nn.Parameter]] = [[] for _ in patterns]
         for name, parameter in parameters.items():
-            group = next(g for g in patterns if re.search(g.pattern, name))
-            sorted_in.setdefault(group, []).append(parameter)
+            first = next(i for i, g in enumerate(patterns) if re.search(g.pattern, name))
+            sorted_in[first].append(parameter)
         self.members: list[torch.optim.Optimizer] = []
         shared: list[dict[str, Any]] = []
         kind, defaults = named_optimizer(options)
-        for group, members in sorted_in.items():
+        for group, members in zip(patterns, sorted_in, strict=True):
+            if not members:
+                continue
             if group.optimizer is not None:
                 own, arguments = named_optimizer({**options, **group.optimizer})
                 arguments["lr"] = arguments["lr"] * group.lr

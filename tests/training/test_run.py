@@ -1,0 +1,185 @@
+"""Runs: repeatable, resumable to the bit at every step, reused when finished, fair to `single`."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from polytask.errors import Diverged, UserError
+from polytask.training import checkpoint
+from polytask.training.run import Stopped, dry_run
+
+DATA_OF = {"read_handwriting": "handwritten", "read_print": "printed"}
+WITHOUT_NORM = {"backbone": {"name": "alexnet_reduced", "width": 0.125}}
+METHODS = [
+    "single",
+    {"hard": {"filter": True}},
+    {"multi_exit": {"exits": {"read_handwriting": "layer3", "read_print": "layer4"}}},
+]
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def stopped_at(run_in, config, key, steps, name="stopped"):
+    for stop in steps:
+        with pytest.raises(Stopped):
+            run_in(config, key, name, resume=True, stop_after=stop)
+    return run_in(config, key, name, resume=True)
+
+
+@pytest.mark.parametrize("key", ["single", "hard", "multi_exit"])
+def test_a_stopped_run_ends_in_the_same_bits(config, run_in, key):
+    """At step 1, in the middle of an epoch, at its end, and one step before the very end."""
+    made = config(METHODS, clip=1.0)
+    straight, folder = run_in(made, key)
+    steps = rows(folder)[0]["step"]
+    cuts = (1, steps // 2, steps, steps + 1, 2 * steps - 1)
+    resumed, other = stopped_at(run_in, made, key, cuts)
+    assert weights(folder) == weights(other)
+    assert rows(folder) == rows(other)
+    assert straight["tasks"] == resumed["tasks"]
+    assert straight["samples"] == resumed["samples"]
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"optimizer": {"name": "adamw"}, "schedule": {"name": "plateau", "patience": 1}},
+        {"select": "best", "epochs": 3, "early_stop": {"patience": 1}},
+        {"precision": "bf16", "warmup": 1.0},
+    ],
+)
+def test_optimizers_schedules_and_selection_resume(config, run_in, train):
+    made = config(["hard"], **train)
+    _, folder = run_in(made, "hard")
+    _, other = stopped_at(run_in, made, "hard", (2, 5))
+    assert weights(folder) == weights(other)
+    assert rows(folder) == rows(other)
+
+
+def test_dropout_resumes(config, run_in):
+    made = config(["hard"], WITHOUT_NORM, epochs=1)
+    _, folder = run_in(made, "hard")
+    _, other = stopped_at(run_in, made, "hard", (2,))
+    assert weights(folder) == weights(other)
+
+
+def test_the_same_run_twice_gives_the_same_bits_and_other_seeds_do_not(config, run_in, tmp_path):
+    from polytask.training.run import train_run
+
+    made = config(["hard"], epochs=1)
+    _, one = run_in(made, "hard", "one")
+    _, two = run_in(made, "hard", "two")
+    train_run(made, made.method("hard"), 1, tmp_path / "three")
+    assert weights(one) == weights(two) != weights(tmp_path / "three")
+
+
+def test_a_finished_run_is_left_alone(config, run_in):
+    made = config(["hard"], epochs=1)
+    _, folder = run_in(made, "hard")
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    again, _ = run_in(made, "hard", resume=True)
+    after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    assert before == after
+    assert again == json.loads((folder / "result.json").read_text("utf-8"))
+
+
+def test_a_changed_config_does_not_go_on(config, run_in):
+    with pytest.raises(Stopped):
+        run_in(config(["hard"]), "hard", stop_after=2)
+    with pytest.raises(UserError, match="another config"):
+        run_in(config(["hard"], epochs=3), "hard", resume=True)
+
+
+def test_a_damaged_state_is_one_clear_line(config, run_in, tmp_path):
+    with pytest.raises(Stopped):
+        run_in(config(["hard"]), "hard", stop_after=2)
+    state = tmp_path / "run" / "hard" / checkpoint.STATE
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"checkpoint\.pt: cannot be read"):
+        run_in(config(["hard"]), "hard", resume=True)
+
+
+def test_single_sees_the_images_of_the_sharing_method(config, run_in):
+    """`match: samples`: as many images of each task; `match: epochs`: passes over its own set."""
+    made = config(["single", "hard"], epochs=1)
+    single, _ = run_in(made, "single")
+    hard, _ = run_in(made, "hard")
+    assert single["samples"] == hard["samples"]
+    own, _ = run_in(config(["single"], {"match": "epochs"}, epochs=1), "single", "epochs")
+    labels = {task: own["labels"][data]["train"]["labels"][task] for task, data in DATA_OF.items()}
+    assert own["samples"] == labels
+    assert own["samples"]["read_handwriting"] < single["samples"]["read_handwriting"]
+
+
+def test_columns_and_trunk_start_from_the_same_weights(config, run_in):
+    """One step at learning rate 0 leaves the start: every column is the trunk of the seed."""
+    made = config(["single", "hard"], epochs=1, optimizer={"name": "sgd", "lr": 1e-30})
+    _, single = run_in(made, "single")
+    _, hard = run_in(made, "hard")
+    columns, trunk = load_file(single / "model.safetensors"), load_file(hard / "model.safetensors")
+    learned = [name for name in trunk if name.startswith("backbone.") and name.endswith("weight")]
+    assert learned
+    for name in learned:
+        for task in DATA_OF:
+            column = columns[name.replace("backbone.", f"columns.{task}.")]
+            torch.testing.assert_close(column, trunk[name])
+
+
+def test_training_learns_more_than_the_majority_class(config, run_in):
+    result, _ = run_in(config(["hard"], epochs=12), "hard")
+    assert result["tasks"]["read_print"]["accuracy"] > result["chance"]["read_print"] + 0.2
+    assert result["health"]["read_print"] == "learning"
+
+
+def test_an_infinite_loss_stops_with_task_and_step(config, run_in):
+    made = config(["hard"], WITHOUT_NORM, epochs=9, optimizer={"name": "sgd", "lr": 100.0})
+    with pytest.raises(Diverged, match=r"read_\w+.*step \d+"):
+        run_in(made, "hard")
+
+
+def test_frozen_trunk_keeps_weights_and_statistics(config, run_in):
+    made = config(["hard"], epochs=1, trainable="heads")
+    _, folder = run_in(made, "hard")
+    start = config(["hard"], epochs=1, optimizer={"name": "sgd", "lr": 1e-30})
+    _, other = run_in(start, "hard", "start")
+    frozen, fresh = load_file(folder / "model.safetensors"), load_file(other / "model.safetensors")
+    for name, value in frozen.items():
+        if name.startswith("backbone.") and name.endswith("running_mean"):
+            assert torch.equal(value, torch.zeros_like(value))
+        elif name.startswith("backbone.") and name.endswith("weight"):
+            torch.testing.assert_close(value, fresh[name])
+    assert not torch.equal(frozen["heads.read_print.2.weight"], fresh["heads.read_print.2.weight"])
+
+
+def test_dry_run_tells_a_loss_per_task_and_writes_nothing(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = config(["hard"])
+    lines = dry_run(made, made.method("hard"), 0)
+    assert [line.split()[1] for line in lines] == ["read_handwriting", "read_print"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_multi_path_learns_from_the_finished_single_run(config, run_in, tmp_path):
+    """Teachers are the very `single` run of the comparison, trained once, and stay as they are."""
+    made = config(["single", "multi_path"], epochs=1)
+    comparison = tmp_path / "run"
+    _, single = run_in(made, "single")
+    single.rename(comparison / "seed0")
+    (comparison / "single").mkdir()
+    (comparison / "seed0").rename(comparison / "single" / "seed0")
+    before = weights(comparison / "single" / "seed0")
+    result, folder = run_in(made, "multi_path", comparison=comparison)
+    assert weights(comparison / "single" / "seed0") == before
+    assert result["extra_samples"] == sum(result["samples"].values())
+    assert not [name for name in load_file(folder / "model.safetensors") if "teacher" in name]
+    _, alone = run_in(made, "multi_path", "alone")
+    assert weights(alone) == weights(folder)
