@@ -1,5 +1,6 @@
 """Folders and archives of images: layouts, order, and everything that can be wrong with them."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def test_a_missing_folder_offers_its_neighbour(tmp_path):
     assert fault.where == "data.pets.path"
     assert str(tmp_path / "pest") in fault.problem
     assert fault.hint == 'Did you mean "pets"?'
+
+
+@pytest.mark.parametrize("path", ["nowhere/at/all", "x" * 5000, "nul\0byte"])
+def test_paths_that_cannot_be_are_only_missing(tmp_path, path):
+    (fault,) = faults(tmp_path / path)
+    assert "does not exist" in fault.problem
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path):
+    grow(tmp_path, *CLASSES)
+    (tmp_path / "dog").chmod(0)
+    if os.access(tmp_path / "dog", os.R_OK):
+        pytest.skip("this user may open every folder")
+    (fault,) = faults(tmp_path)
+    (tmp_path / "dog").chmod(0o700)
+    assert fault.where == str(tmp_path / "dog")
+    assert "can't be opened" in fault.problem
 
 
 def test_images_outside_of_a_class_are_all_named(tmp_path):

@@ -192,7 +192,9 @@ def test_text_that_looks_like_a_file_stays_text_when_there_is_none(shelf):
 
 def test_other_kinds_of_files_are_refused(shelf):
     (fault,) = faults(shelf("image\n1.jpg\n", "shelf.xlsx"), "shelf.xlsx")
-    assert 'got a ".xlsx" file; expected .csv or .parquet' in fault.problem
+    assert 'got a ".xlsx" file; expected a .csv or .parquet' in fault.problem
+    (fault,) = faults(shelf(TABLE), "sub")
+    assert "got a folder; expected a .csv" in fault.problem
 
 
 def test_a_missing_table_offers_its_neighbour(shelf):

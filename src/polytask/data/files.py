@@ -37,10 +37,13 @@ def locate(name: str, path: Path, folder: Path) -> Path:
     Raises:
         DataError: there is nothing there; the nearest name that exists is offered.
     """
-    found = folder / path.expanduser()
-    if found.exists():
+    found = Path(folder, os.path.expanduser(path))
+    if os.path.exists(found):
         return found
-    beside = sorted(p.name for p in found.parent.iterdir()) if found.parent.is_dir() else []
+    try:
+        beside = sorted(os.listdir(found.parent))
+    except OSError:
+        beside = []
     problem = f"{found} does not exist; paths are relative to the config's folder."
     raise DataError.at(f"data.{name}.path", problem, nearest(found.name, beside))
 
@@ -71,7 +74,7 @@ def is_hidden(name: str) -> bool:
 
 def _in_folder(root: Path) -> Iterator[Found]:
     seen = set()
-    for folder, below, files in os.walk(root, followlinks=True):
+    for folder, below, files in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link back to a folder above
             below.clear()
@@ -82,6 +85,10 @@ def _in_folder(root: Path) -> Iterator[Found]:
             if is_image(name) and not is_hidden(name):
                 path = Path(folder, name)
                 yield Found(PurePosixPath(path.relative_to(root).as_posix()), path)
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError.at(str(error.filename), f"can't be opened: {error.strerror}.")
 
 
 def _in_archive(root: Path) -> list[Found]:

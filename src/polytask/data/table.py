@@ -35,7 +35,8 @@ def read_table(path: Path) -> Table:
         return _read_csv(path)
     if suffix in PARQUET:
         return _read_parquet(path)
-    raise DataError.at(str(path), f'got a "{suffix}" file; expected .csv or .parquet.')
+    found = "a folder" if path.is_dir() else f'a "{suffix}" file'
+    raise DataError.at(str(path), f"got {found}; expected a .csv or .parquet file.")
 
 
 def _read_csv(path: Path) -> Table:
