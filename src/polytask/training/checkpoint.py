@@ -70,7 +70,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's parameters and buffers as safetensors, the same bytes for the same values."""
+    """Write parameters and buffers as safetensors, the same bytes for the same values."""
     from safetensors.torch import save
 
     from polytask import __version__

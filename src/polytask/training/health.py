@@ -9,8 +9,11 @@ from polytask.training.evaluation import Scores
 
 
 def health_of(task: Task, scores: Scores, labelled_images_seen: int) -> str:
-    """`learning` when the primary metric beats the best constant guess by more than two standard
-    errors of a proportion on this test set; tasks without a known chance level count as learning."""
+    """One word.
+
+    `learning` when the primary metric beats the best constant guess by more than two standard
+    errors of a proportion on this test set; tasks without a known chance level count as learning.
+    """
     if not labelled_images_seen:
         return "no_labels"
     if task.name not in scores.metrics:

@@ -142,11 +142,9 @@ class Loop:
         self.updates += 1
 
     def _clip(self, most: float) -> None:
-        """Clip each set of parameters that belongs together: a column alone clips as it would alone."""
-        norms = []
+        """Clip each set of parameters that belongs together: columns clip as they would alone."""
         for members in self.method.clip_groups(self.parameters):
-            norms.append(nn.utils.clip_grad_norm_(members, most))
-        for norm in norms:
+            norm = nn.utils.clip_grad_norm_(members, most)
             if not math.isfinite(float(norm)):
                 raise Diverged("gradient", self.updates, float(norm))
 
