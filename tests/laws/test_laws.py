@@ -24,6 +24,10 @@ from polytask.sharing.method import SharingMethod
 
 SERVED = [world for world in every_combination() if not world.is_refused]
 each_world = pytest.mark.parametrize("world", SERVED, ids=str)
+# The networks of `single_input` are those of `integrated`.
+each_network = pytest.mark.parametrize(
+    "world", [w for w in SERVED if w.shape != "single_input"], ids=str
+)
 
 
 @cache
@@ -61,7 +65,7 @@ def test_a_task_without_labels_is_silent(world, is_listed):
     asserts.assert_a_task_without_labels_is_silent(world.method(), batch, "marks", is_listed)
 
 
-@each_world
+@each_network
 @torch.no_grad()
 def test_saved_weights_predict_the_same(world, tmp_path):
     other = replace(world, seed=1).method()
@@ -69,13 +73,15 @@ def test_saved_weights_predict_the_same(world, tmp_path):
     asserts.assert_saved_weights_predict_the_same(stirred(str(world)), other, batch, tmp_path)
 
 
-@each_world
+@each_network
 def test_cost_is_counted(world):
     asserts.assert_cost_is_counted(stirred(str(world)), world.batch())
 
 
 @pytest.mark.parametrize(
-    "world", [w for w in SERVED if "drop_rows" in w.kind.Options.model_fields], ids=str
+    "world",
+    [w for w in SERVED if "drop_rows" in w.kind.Options.model_fields and w.shape == "integrated"],
+    ids=str,
 )
 @torch.no_grad()
 def test_drop_rows_changes_no_prediction(world):

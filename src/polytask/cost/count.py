@@ -41,6 +41,8 @@ class Meter:
 
     A module whose class says `elementwise` does so many operations per output element that are
     reported apart; average pools inside `free_pools` are not counted in either convention.
+
+    The network is left with hooks and without batch norms that normalise: give it a copy.
     """
 
     def __init__(
@@ -56,6 +58,9 @@ class Meter:
         self._products = FlopCounterMode(display=False)
         self._open: list[int] = []  # per running module: products counted before it and within it
         for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                # It holds no product and keeps shapes, but would take most of the time.
+                module.forward = _same  # type: ignore[assignment, method-assign]
             module.register_forward_pre_hook(self._enter)
             module.register_forward_hook(self._leave)
 
@@ -83,6 +88,10 @@ class Meter:
         per_element = getattr(type(module), "elementwise", 0)
         if per_element:
             work.elementwise += per_element * elements(output)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def elements(value: Any) -> int:

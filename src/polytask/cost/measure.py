@@ -1,4 +1,4 @@
-"""What a method costs: parameters, multiply-accumulates and bytes of each task's path and of all."""
+"""What a method costs: parameters, MACs and bytes of each task's path, and of the whole."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def measure(method: SharingMethod, convention: Convention = "plain") -> Cost:
 
     No image is computed: copies of the networks run on the meta device, in eval mode.
 
-    The total is one image given to all tasks at once: a unit that runs once for several tasks counts
-    once, however batches are mixed in training. Streams of equal size get the same image; a module
-    that several streams of different sizes run counts once, on the stream where it costs most.
+    The total is one image given to all tasks at once: a unit that runs once for several tasks
+    counts once, however batches are mixed in training. Streams of equal size get the same image; a
+    module that streams of different sizes run counts once, on the stream where it costs most.
 
-    `thop_legacy` reproduces the published table of Lee et al. 2021: its counter met the pool before a
-    network's own classifier as a function and saw nothing, but counted the pools of added exits. So
-    the first head that reads a copy of the backbone's last unit pools for free.
+    `thop_legacy` reproduces table 4 of Lee et al. 2021, whose counter missed the pool before a
+    network's own classifier (a function to it) but counted those of added exits: the first head
+    that reads a copy of the backbone's last unit pools for free.
     """
     classifiers = own_classifiers(method)
     tasks = {t: _path_cost(method, t, convention, t in classifiers) for t in method.tasks}
