@@ -124,7 +124,7 @@ def test_every_unreadable_image_is_a_fault_with_its_row_and_reason(shop):
     assert sorted(told) == [2, 3, 14, 22]  # the header is line 1
     assert "truncated" in told[2]
     assert "0 bytes" in told[3]
-    assert "not an image" in told[14]
+    assert "no known image format" in told[14]
     assert "damaged" in told[22] or "too large" in told[22]
     assert all(f"{row - 2:02}.png" in problem for row, problem in told.items())
     assert report.data["shelf"].unreadable == 4

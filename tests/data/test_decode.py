@@ -192,7 +192,7 @@ def test_what_is_no_image_says_so(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "page.jpg").write_text("<html>404 not found</html>")
     assert "0 bytes" in reason(tmp_path / "empty.jpg")
-    assert "not an image" in reason(tmp_path / "page.jpg")
+    assert "no known image format" in reason(tmp_path / "page.jpg")
     assert "does not exist" in reason(tmp_path / "none.jpg")
     assert "can't be opened" in reason(tmp_path)
 

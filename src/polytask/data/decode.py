@@ -91,9 +91,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
         return f"is too large: more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image of a known format, or is damaged; JPEG and PNG are always read"
+        return "has no known image format, or is damaged; save it as JPEG or PNG"
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return f"is truncated: {text or 'the file ends early'}"
+        return "is truncated: the file ends before the picture does"
     return f"is damaged: {text or type(error).__name__}"
 
 
