@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,12 @@ from polytask.compare.pool import Pool
 from polytask.compare.results import RESULTS, TABLE, Results, versions
 from polytask.compare.summary import BASELINE, Plan, Summary
 from polytask.compare.worker import Job, Reply, Setup
-from polytask.config import Config, MethodEntry
+from polytask.config import Config
 from polytask.errors import RunError
 from polytask.training import output
 from polytask.training.checkpoint import write_text
 from polytask.training.fingerprint import KEPT
+from polytask.training.interrupt import terminates_like_interrupt
 from polytask.training.progress import Finished, Message, Overall, Show
 
 REPORT = "report.html"
@@ -40,8 +42,8 @@ class Comparison:
         self, config: Config, folder: Path, show: Show, train: str = TRAIN, check: str = CHECK
     ) -> None:
         self.config, self.folder, self.show = config, folder, show
-        self.setup = Setup(train, check, config, folder)
-        self.outcomes: dict[str, Outcome] = {}
+        self.setup = Setup(train, check, pickle.dumps(config), folder)
+        self.outcomes: dict[Job, Outcome] = {}
 
     def run(
         self, at_once: int | None = None, *, resume: bool = False, overwrite: bool = False
@@ -70,19 +72,15 @@ class Comparison:
                 self._train(pool, waiting)
                 return self._sum_up()
 
-    def _runs(self) -> Iterator[tuple[MethodEntry, int]]:
+    def _runs(self) -> Iterator[Job]:
         for entry in self.config.methods:
             for seed in self.config.seeds:
-                yield entry, seed
+                yield Job(entry.key, seed, self.folder / run_label(entry.key, seed))
 
     def _waiting(self) -> list[Job]:
         """The runs to train, single-task networks first: other methods may learn from them."""
-        jobs = [
-            Job(entry, seed, self.folder / label)
-            for entry, seed in self._runs()
-            if (label := run_label(entry.key, seed)) not in self.outcomes
-        ]
-        return sorted(jobs, key=lambda job: job.entry is not None and job.entry.name != BASELINE)
+        jobs = [job for job in self._runs() if job not in self.outcomes]
+        return sorted(jobs, key=lambda job: job.method != BASELINE)
 
     # The folder.
 
@@ -94,16 +92,16 @@ class Comparison:
         output.check_same_config(self.folder, self.config)
 
     def _find_outcomes(self) -> None:
-        for entry, seed in self._runs():
-            label = run_label(entry.key, seed)
-            found = read_outcome(entry.key, seed, self.folder / label)
-            if found is not None:
-                self.outcomes[label] = found
+        diverged = {}
         if (self.folder / RESULTS).exists():
-            for failed in Results.read(self.folder).failures:
-                # What diverged would diverge again (same seed, same result); the rest may not fail.
-                if failed.failure == "diverged":
-                    self.outcomes[failed.label] = failed
+            # Same seed, same result: these would diverge again. What else failed may not.
+            failures = Results.read(self.folder).failures
+            diverged = {o.label: o for o in failures if o.failure == "diverged"}
+        for job in self._runs():
+            found = read_outcome(job.method, job.seed, job.folder)
+            found = found or diverged.get(run_label(job.method, job.seed))
+            if found is not None:
+                self.outcomes[job] = found
 
     def _is_finished(self) -> bool:
         return not self._waiting() and (self.folder / RESULTS).exists()
@@ -147,11 +145,12 @@ class Comparison:
             nonlocal done
             done += 1
             self._record(job, reply)
-            each = (time.monotonic() - began) / done
-            self.show(Overall(done, len(waiting), each * (len(waiting) - done)))
+            left = (time.monotonic() - began) / done * (len(waiting) - done)
+            self.show(Overall(done, len(waiting), left or None))
 
         try:
-            pool.train(waiting, ended)
+            with terminates_like_interrupt():
+                pool.train(waiting, ended)
         except KeyboardInterrupt as error:
             self.show(Message("stopping; the runs save their state"))
             config = self.folder / output.CONFIG
@@ -161,15 +160,13 @@ class Comparison:
             pool.close()
 
     def _record(self, job: Job, reply: Reply) -> None:
-        assert job.entry is not None
-        label = run_label(job.entry.key, job.seed)
         if reply.outcome == "done":
-            outcome = read_outcome(job.entry.key, job.seed, job.folder)
-            assert outcome is not None, f"{label} wrote no {RESULT}"
+            outcome = read_outcome(job.method, job.seed, job.folder)
+            assert outcome is not None, f"{job.folder} holds no {RESULT} of a finished run"
             (job.folder / ERROR).unlink(missing_ok=True)
         else:
             outcome = Outcome(
-                job.entry.key,
+                job.method,
                 job.seed,
                 cost=read_cost(job.folder),
                 failure="diverged" if reply.outcome == "diverged" else "failed",
@@ -177,9 +174,9 @@ class Comparison:
                 task=reply.task,
             )
             write_text(job.folder / ERROR, f"{outcome.reason}\n{reply.traceback}")
-            self.show(Finished(label, outcome.words))
-            self.show(Message(f"{label} {outcome.words}: {outcome.reason}"))
-        self.outcomes[label] = outcome
+            self.show(Finished(outcome.label, outcome.words))
+            self.show(Message(f"{outcome.label} {outcome.words}: {outcome.reason}"))
+        self.outcomes[job] = outcome
 
     # Results.
 

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from polytask.compare.machine import gpus
-from polytask.compare.worker import Job, Reply, Setup, Stop
+from polytask.compare.worker import Check, Job, Reply, Setup, Stop
 from polytask.errors import UserError
 from polytask.training.progress import Show
 
@@ -68,7 +68,7 @@ class Pool:
         Raises:
             UserError: with every fault.
         """
-        self._workers[0].give(Job())
+        self._workers[0].give(Check())
         _, reply = self._next_reply()
         if reply.outcome == "wrong_input":
             raise UserError(reply.faults)
@@ -87,7 +87,8 @@ class Pool:
             job, reply = self._next_reply()
             if reply.outcome == "wrong_input":
                 raise UserError(reply.faults)
-            ended(job, reply)
+            if isinstance(job, Job):
+                ended(job, reply)
             self._hand_out(waiting)
 
     def _hand_out(self, waiting: deque[Job]) -> None:
@@ -98,8 +99,8 @@ class Pool:
             self._workers.append(self._start())
             self._workers[-1].give(waiting.popleft())
 
-    def _next_reply(self) -> tuple[Job, Reply]:
-        """Show events until a job has ended, be it by the death of its worker."""
+    def _next_reply(self) -> tuple[Check | Job, Reply]:
+        """Show events until a worker is done, be it by its death."""
         while True:
             worker, message = self._inbox.get()
             if message is None:
@@ -122,7 +123,7 @@ class _Worker:
     def __init__(
         self, setup: Setup, inbox: SimpleQueue[tuple[_Worker, Any]], gpu: str | None
     ) -> None:
-        self.job: Job | None = None
+        self.job: Check | Job | None = None
         self._inbox = inbox
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
         # Not multiprocessing: its child would run the user's main script again.
@@ -150,7 +151,7 @@ class _Worker:
                 self._inbox.put((self, pickle.load(self._process.stdout)))
         self._inbox.put((self, None))
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Check | Job) -> None:
         self.job = job
         self.send(job)
 

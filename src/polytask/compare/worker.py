@@ -19,28 +19,37 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Literal
 
-from polytask.config import Config, MethodEntry
+from polytask.config import Config
 from polytask.errors import Diverged, Fault, UserError
 from polytask.training.progress import Progress
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: functions by dotted path (`module:name`) and what all runs share."""
+    """The first message: functions by dotted path (`module:name`) and what all runs share.
+
+    The config is pickled apart: reading it imports torch, and meanwhile the worker must be able to
+    notice the end of its parent.
+    """
 
     train: str
     check: str
-    config: Config
+    config: bytes
     comparison: Path
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run to train, or with no entry a config to check."""
+class Check:
+    """Find what is wrong with the config."""
 
-    entry: MethodEntry | None = None
-    seed: int = 0
-    folder: Path = Path()
+
+@dataclass(frozen=True)
+class Job:
+    """Train a method of the config, named by its key, with a seed into a folder."""
+
+    method: str
+    seed: int
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,9 @@ class Stop:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a job."""
+    """What became of a job or check."""
 
     outcome: Literal["done", "diverged", "failed", "wrong_input", "stopped"]
-    result: Any = None
     reason: str = ""
     task: str | None = None
     faults: tuple[Fault, ...] = ()
@@ -71,12 +79,13 @@ class _Worker:
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self.source, self.sink = source, sink
         self.sending = threading.Lock()
-        self.jobs: SimpleQueue[Job | Stop] = SimpleQueue()
+        self.jobs: SimpleQueue[Check | Job | Stop] = SimpleQueue()
         self.progress: Progress | None = None
         self.is_stopping = False
         setup: Setup = pickle.load(source)
-        self.config, self.comparison = setup.config, setup.comparison
         threading.Thread(target=self.listen, daemon=True).start()
+        self.comparison = setup.comparison
+        self.config: Config = pickle.loads(setup.config)
         self.train, self.check = resolve(setup.train), resolve(setup.check)
 
     def listen(self) -> None:
@@ -94,7 +103,7 @@ class _Worker:
             os._exit(1)
 
     def serve(self) -> None:
-        while isinstance(job := self.jobs.get(), Job):
+        while not isinstance(job := self.jobs.get(), Stop):
             self.send(self.attempt(job))
             gc.collect()
 
@@ -103,12 +112,13 @@ class _Worker:
             pickle.dump(message, self.sink)
             self.sink.flush()
 
-    def attempt(self, job: Job) -> Reply:
+    def attempt(self, job: Check | Job) -> Reply:
         try:
-            if job.entry is None:
+            if isinstance(job, Check):
                 self.check(self.config)
-                return Reply("done")
-            return Reply("done", self.run(job.entry, job.seed, job.folder))
+            else:
+                self.run(job)
+            return Reply("done")
         except UserError as error:
             return Reply("wrong_input", faults=tuple(error.faults))
         except Diverged as error:
@@ -119,20 +129,19 @@ class _Worker:
             reason = f"{type(error).__name__}: {error}"
             return Reply("failed", reason=reason, traceback=traceback.format_exc())
 
-    def run(self, entry: MethodEntry, seed: int, folder: Path) -> dict[str, Any]:
+    def run(self, job: Job) -> None:
         self.progress = Progress(self.send)
         if self.is_stopping:
             self.progress.stop()
-        result: dict[str, Any] = self.train(
+        self.train(
             self.config,
-            entry,
-            seed,
-            folder,
+            self.config.method(job.method),
+            job.seed,
+            job.folder,
             progress=self.progress,
             resume=True,
             comparison=self.comparison,
         )
-        return result
 
 
 def resolve(path: str) -> Callable[..., Any]:

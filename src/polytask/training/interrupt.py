@@ -12,6 +12,19 @@ from polytask.training.progress import Progress
 
 
 @contextmanager
+def terminates_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt as SIGINT does, so that a scheduler ends it cleanly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stops_on_interrupt(progress: Progress) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `progress.stop()`; the next one has its usual effect.
 
