@@ -87,3 +87,14 @@ def test_too_many_pairs_are_not_looked_at(pictures, monkeypatch):
     assert nearly_same(found, np.array([0, 0, 1, 1])) == []
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 3)
     assert nearly_same(found, np.array([0, 0, 1, 1])) is None
+
+
+def test_pictures_with_the_same_slopes_need_not_be_the_same():
+    ramp = np.tile(np.linspace(0, 1, 64), (64, 1))
+    straight, bent = (
+        (255 * grey).astype(np.uint8)[..., None] for grey in (ramp, ramp**3 * 0.8 + 0.1 * ramp)
+    )
+    found = prints([straight, bent])
+    hashes = duplicates._difference_hash(found.thumbnails)
+    assert hashes[0] == hashes[1]  # every cell is darker than the one to its right
+    assert nearly_same(found, np.array([0, 1])) == []
