@@ -50,7 +50,8 @@ class Classification(Task):
             raise DataError(
                 Fault(
                     f"tasks.{self.name}.label",
-                    f'missing; data set "{images.name}" has the columns {", ".join(images.columns)}',
+                    f'missing; data set "{images.name}" has the columns '
+                    f"{', '.join(images.columns)}",
                 )
             )
         cells = cells_of(images, column, self.name)

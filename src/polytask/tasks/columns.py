@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from polytask.data.images import ImageSet
-from polytask.errors import DataError, Fault, nearest, one_of
-
-SHOWN = 20
+from polytask.errors import DataError, Fault, capped, nearest, one_of
 
 
 def cells_of(images: ImageSet, column: str, task: str) -> list[Any]:
@@ -18,20 +16,17 @@ def cells_of(images: ImageSet, column: str, task: str) -> list[Any]:
     raise DataError(
         Fault(
             f"tasks.{task}.label",
-            f'data set "{images.name}" has no column "{column}"; expected {one_of(images.columns)}.',
+            f'data set "{images.name}" has no column "{column}"; '
+            f"expected {one_of(images.columns)}.",
             nearest(column, images.columns),
         )
     )
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise all faults at once, the first 20 in full."""
-    if not faults:
-        return
-    shown = list(faults[:SHOWN])
-    if len(faults) > SHOWN:
-        shown.append(Fault(faults[0].where.split(":")[0], f"and {len(faults) - SHOWN} faults more"))
-    raise DataError(shown)
+    """Raise all faults at once, if there are any."""
+    if faults:
+        raise DataError(capped(faults))
 
 
 def class_names(cells: Sequence[Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What to predict: labels from columns, a head, a loss per image, metrics, and what a user reads."""
+"""What to predict: labels, a head, a loss per image, metrics, and what a user reads."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, prediction: Value) -> list[dict[str, Any]]:
-        """What a user reads, one JSON-able dict an image: probabilities, a mask, boxes in pixels."""
+        """What a user reads, a JSON-able dict an image: probabilities, a mask, boxes in pixels."""
 
     def captions(self, target: Value) -> list[str]:
         """A short text for each target, for contact sheets."""
