@@ -145,7 +145,10 @@ def write_run(
         "samples": dict.fromkeys(tasks, 42_000),
         "extra_samples": 0,
         "labels": {
-            t: {"train": 62 if i == 0 else 1400, "val": 269, "test": 270}
+            f"set of {t}": {
+                split: {"images": count, "labels": {t: count}}
+                for split, count in {"train": 62 if i == 0 else 1400, "val": 269}.items()
+            }
             for i, t in enumerate(tasks)
         },
         "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},

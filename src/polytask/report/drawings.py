@@ -69,7 +69,7 @@ def _overall_points(folder: Folder, metrics: Mapping[str, str]) -> list[Point]:
         if is_mean:
             scores = [method.score(t, m).mean for t, m in metrics.items()]
             known = [100 * s for s in scores if s is not None and numbers.known(s)]
-            score = sum(known) / len(known) if len(known) == len(scores) else None
+            score = sum(known) / len(known) if known and len(known) == len(scores) else None
         else:
             score = 0.0 if name == "single" else method.delta_m.mean if method.delta_m else None
         if score is not None and numbers.known(score):

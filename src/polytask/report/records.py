@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 
 Number = float | None
 
@@ -43,15 +43,15 @@ class Unit(NamedTuple):
 
     name: str
     owner: str
-    params: int
-    macs: int
+    params: NonNegativeInt
+    macs: NonNegativeInt
 
 
 class Size(BaseModel):
     """Parameters and multiply–accumulates for one image."""
 
-    params: int
-    macs: int
+    params: NonNegativeInt
+    macs: NonNegativeInt
 
 
 class PathCost(Size):
@@ -107,6 +107,13 @@ class Results(BaseModel):
     versions: dict[str, Any] = {}
 
 
+class SplitCounts(BaseModel):
+    """A split of a data set: how many images it has, and how many are labelled for each task."""
+
+    images: int = 0
+    labels: dict[str, int] = {}
+
+
 class RunResult(BaseModel):
     """`result.json` of a run."""
 
@@ -122,23 +129,28 @@ class RunResult(BaseModel):
     waited_seconds: Number = None
     normalisation: Any = None
     primary: dict[str, str] = {}
-    labels: dict[str, dict[str, int]] = {}
+    labels: dict[str, dict[str, SplitCounts]] = {}
     skipped: dict[str, list[str]] = {}
     versions: dict[str, Any] = {}
+
+    def training_labels(self, task: str) -> int | None:
+        """The training images that are labelled for a task."""
+        counts = [splits["train"].labels for splits in self.labels.values() if "train" in splits]
+        return next((labels[task] for labels in counts if task in labels), None)
 
 
 class Histogram(BaseModel):
     """Counts of gate values in equal bins of [0, 1]."""
 
-    counts: list[int] = Field(min_length=1)
+    counts: list[NonNegativeInt] = Field(min_length=1)
     mean: Number = None
 
 
 class FilterRecord(BaseModel):
     """A feature filter after training: α and β per channel, and what its gate does to images."""
 
-    alpha: list[float] = Field(min_length=1)
-    beta: list[float] = Field(min_length=1)
+    alpha: list[FiniteFloat] = Field(min_length=1)
+    beta: list[FiniteFloat] = Field(min_length=1)
     gates: Histogram
 
 

@@ -202,13 +202,13 @@ def trainings(folder: Folder) -> list[Training]:
         result = run.result
         training = Training(name, f"{result.extra_samples:,}", _waiting(runs))
         for task in folder.tasks:
-            labels = result.labels.get(task, {})
+            labels = result.training_labels(task)
             shared, own = _parameters(folder.methods[name], task)
             cells = [
                 ", ".join(_partners(folder.methods[name], task)) or "no other task",
                 shared,
                 own,
-                f"{labels['train']:,}" if "train" in labels else numbers.ABSENT,
+                f"{labels:,}" if labels is not None else numbers.ABSENT,
                 f"{result.samples[task]:,}" if task in result.samples else numbers.ABSENT,
             ]
             training.tasks.append((task, cells))
