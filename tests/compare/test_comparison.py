@@ -184,6 +184,13 @@ def test_a_folder_in_use_is_refused_and_that_of_the_dead_is_not(tmp_path):
     assert compare(config(seeds=1), folder, resume=True).data["seeds"] == [0]
 
 
+def test_a_comparison_that_came_first_is_left_alone(tmp_path):
+    chosen = config(seeds=1, folder=str(tmp_path))
+    with pytest.raises(RunError, match="is not empty"):
+        compare(chosen, tmp_path / "out", check="occupy")
+    assert (tmp_path / "out" / "results.json").read_text() == "theirs"
+
+
 def test_overwrite_starts_again_but_keeps_finished_single_task_runs_for_reuse(tmp_path):
     folder = tmp_path / "out"
     compare(config("hard", seeds=1), folder)

@@ -38,6 +38,12 @@ def test_a_run_that_failed_has_no_rows(tmp_path, plan, outcomes):
     assert [(o.label, o.words) for o in results.failures] == [("hard/seed2", "failed")]
 
 
+def test_health_is_a_line_a_task(tmp_path, plan, outcomes):
+    weak = finished("hard", 2, 0.1, 2.0, health="at_chance")
+    results = Results(tmp_path, Summary(plan, [*outcomes[:-1], weak]).as_dict({}, {}))
+    assert results.health == ["read: learning (single); at chance (hard)", "depth: learning"]
+
+
 def best(tmp_path, validation, failed=()):
     """`validation`: for each method its (accuracy, error) on validation data; test is constant."""
     outcomes = []

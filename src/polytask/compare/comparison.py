@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -65,9 +66,12 @@ class Comparison:
         if not waiting:
             with self._locked():
                 return self._sum_up()
-        with Pool(at_once or default_jobs(len(waiting)), self.setup, self.show) as pool:
+        size = min(at_once or default_jobs(len(waiting)), len(waiting))
+        with Pool(size, self.setup, self.show) as pool:
             pool.check()
             with self._locked():
+                # Another process may have come first while the input was checked.
+                output.check_output(self.folder, resume=resume, overwrite=overwrite)
                 self._prepare(goes_on)
                 self._train(pool, waiting)
                 return self._sum_up()
@@ -153,9 +157,9 @@ class Comparison:
                 pool.train(waiting, ended)
         except KeyboardInterrupt as error:
             self.show(Message("stopping; the runs save their state"))
-            config = self.folder / output.CONFIG
-            command = f"polytask compare {config} --out {self.folder} --resume"
-            raise KeyboardInterrupt(f"stopped; go on with: {command}") from error
+            config = str(self.folder / output.CONFIG)
+            command = ["polytask", "compare", config, "--out", str(self.folder), "--resume"]
+            raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(command)}") from error
         finally:
             pool.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 RUN_BYTES = 1.2e9  # a worker: torch, a small network and its data
 GPU_RUN_MIB = 8192  # leaves room for large networks; --jobs says otherwise
 CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def default_jobs(runs: int) -> int:
@@ -38,7 +39,7 @@ def cores() -> int:
 
 def free_bytes() -> float | None:
     """Free memory, within the container's limit; `None` where the system does not say."""
-    available = _field(Path("/proc/meminfo"), "MemAvailable:")
+    available = _field(MEMINFO, "MemAvailable:")
     limit = _read(CGROUP / "memory.max")
     used = _field(CGROUP / "memory.stat", "anon")  # the page cache can be given back
     known = [1024.0 * available] if available is not None else []

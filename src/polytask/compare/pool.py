@@ -47,7 +47,7 @@ class Pool:
     def close(self) -> None:
         """Let runs in training save their state, then end every worker."""
         deadline = time.monotonic() + GRACE_SECONDS
-        busy = [worker for worker in self._workers if worker.job is not None]
+        busy = [worker for worker in self._workers if isinstance(worker.job, Job)]
         try:
             for worker in busy:
                 worker.send(Stop())

@@ -65,6 +65,19 @@ class Results:
         ]
 
     @property
+    def health(self) -> list[str]:
+        """A line per task: `read: learning (single, hard); at chance (multi_exit)`."""
+        lines = []
+        for task in self.data["tasks"]:
+            said: dict[str, list[str]] = {}
+            for method, found in self.data["methods"].items():
+                if task in found["health"]:
+                    said.setdefault(found["health"][task].replace("_", " "), []).append(method)
+            words = [f"{word} ({', '.join(methods)})" for word, methods in said.items()]
+            lines.append(f"{task}: {next(iter(said)) if len(said) == 1 else '; '.join(words)}")
+        return lines
+
+    @property
     def best(self) -> tuple[str, int]:
         """The method best on validation data, and its first finished seed.
 
