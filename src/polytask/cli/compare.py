@@ -91,6 +91,8 @@ def _show(results: Results) -> None:
     else:
         show(plain_table(results.data))
     show(headline(Record.model_validate(results.data).methods, len(results.data["seeds"])))
+    for line in results.health:
+        show(f"health: {line}")
     show(f"report: {results.path / 'report.html'}")
     with suppress(RunError):  # no run has finished
         method, seed = results.best
