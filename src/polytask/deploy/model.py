@@ -13,7 +13,14 @@ from polytask.batch import Input
 from polytask.data.decode import read_image
 from polytask.data.images import Image
 from polytask.data.prepare import Normalisation, prepare
-from polytask.deploy.run_folder import CONFIG, WEIGHTS, Description, find_run, read_description
+from polytask.deploy.run_folder import (
+    CONFIG,
+    DESCRIPTION,
+    WEIGHTS,
+    Description,
+    find_run,
+    read_description,
+)
 from polytask.errors import RunError, unknown
 from polytask.tasks.task import Task
 
@@ -120,8 +127,14 @@ def _build(
     from polytask.training.checkpoint import load_weights
 
     tasks = kinds.build(config.tasks)
+    if not tasks.keys() == description.tasks.keys() == description.stream_of.keys():
+        raise RunError.at(
+            str(folder / DESCRIPTION),
+            f"describes the tasks {', '.join(description.tasks)}; {CONFIG} has {', '.join(tasks)}.",
+            "Train again with --overwrite.",
+        )
     for name, task in tasks.items():
-        task.classes = list(description.tasks[name]["classes"])
+        task.classes = list(description.tasks[name].classes)
     network = build_method(
         config,
         config.method(description.method),

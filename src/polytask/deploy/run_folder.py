@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,12 +14,18 @@ from polytask.errors import RunError, one_of, unknown
 DESCRIPTION, CONFIG, WEIGHTS = "tasks.json", "config.yaml", "model.safetensors"
 
 
+class TaskDescription(BaseModel):
+    """What is known of a task only after training: its classes, in the order of its outputs."""
+
+    classes: list[str]
+
+
 class Description(BaseModel):
     """What a run says in `tasks.json`: the tasks with their classes, and what the network reads."""
 
     method: str
     seed: int
-    tasks: dict[str, dict[str, Any]]
+    tasks: dict[str, TaskDescription]
     streams: dict[str, Input]
     stream_of: dict[str, str]
     normalisation: Normalisation

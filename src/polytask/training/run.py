@@ -312,7 +312,7 @@ class _Run:
             raise Stopped(f"stopped after {self.done_steps} steps")
         if self.progress.is_stopping:
             self._save(loop)
-            raise Stopped("interrupted; the state is saved")
+            raise Stopped("interrupted, the state is saved; --resume goes on")
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self._save(loop)
 

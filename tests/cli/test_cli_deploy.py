@@ -1,0 +1,84 @@
+"""polytask predict and export on a trained run."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in ("first", "second photo")]
+    for seed, path in enumerate(paths):
+        pixels = np.random.default_rng(seed).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def test_predict_gives_one_object_an_image_with_an_answer_a_task(polytask, run_folder, photos):
+    said = polytask("predict", run_folder, *photos, "--json")
+    assert (said.code, said.err) == (0, "")
+    assert [found["image"] for found in said.json] == [str(path) for path in photos]
+    for found in said.json:
+        shape, looks = found["answers"]["shape"], found["answers"]["looks"]
+        assert shape["probability"] == max(shape["probabilities"].values())
+        assert sum(shape["probabilities"].values()) == pytest.approx(1)
+        assert set(looks["probabilities"]) == {"filled", "large"}
+        assert set(looks["labels"]) == {k for k, p in looks["probabilities"].items() if p > 0.5}
+
+
+def test_predict_prints_a_line_for_each_image_and_asked_task(polytask, run_folder, photos):
+    answers = polytask("predict", run_folder, *photos, "--json").json
+    said = polytask("predict", run_folder, *photos, "--task", "shape")
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    for row, found in zip(rows, answers, strict=True):
+        shape = found["answers"]["shape"]
+        expected = [found["image"], "shape", shape["class"], f"{shape['probability']:.3f}"]
+        assert row == expected
+
+
+def test_a_broken_image_is_told_and_the_others_are_answered(polytask, run_folder, photos, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photos[0].read_bytes()[:200])
+    nowhere = tmp_path / "nowhere.png"
+    said = polytask("predict", run_folder, photos[0], broken, nowhere, photos[1], "--json")
+    assert said.code == 2
+    assert [found["image"] for found in said.json] == [str(path) for path in photos]
+    assert len(said.complaints) == 2
+    assert said.complaints[0].startswith(f"{broken}: ")
+    assert said.complaints[1].startswith(f"{nowhere}: ")
+
+
+def test_an_unknown_task_or_run_is_one_line(polytask, run_folder, photos, tmp_path):
+    for run, options, told in (
+        (run_folder, ["--task", "shapes"], 'Did you mean "shape"?'),
+        (run_folder, ["--method", "hard"], "run of multi_exit"),
+        (tmp_path, [], "holds no run"),
+        (tmp_path / "nowhere", [], "does not exist"),
+    ):
+        said = polytask("predict", run, photos[0], *options)
+        assert (said.code, said.out) == (2, "")
+        assert len(said.complaints) == 1
+        assert told in said.err
+
+
+def test_export_writes_a_file_and_its_description_for_each_asked_task(
+    polytask, run_folder, tmp_path
+):
+    out = tmp_path / "files"
+    said = polytask("export", run_folder, "--task", "shape", "--format", "torch", "--out", out)
+    assert (said.code, said.err) == (0, "")
+    assert {path.name for path in out.iterdir()} == {"shape.pt2", "shape.json"}
+    described = json.loads((out / "shape.json").read_text())
+    (line,) = said.out.splitlines()
+    assert line.startswith(f"{out / 'shape.pt2'}: ")
+    assert f"({described['params']} parameters)" in line
+
+
+def test_export_says_what_to_install(polytask, run_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    said = polytask("export", run_folder)
+    assert said.code == 2
+    assert said.complaints == ['ONNX export: needs: pip install "polytask[export]"']

@@ -1,0 +1,189 @@
+"""polytask compare, train, report, check and cost on a small comparison."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+RUN_FILES = {
+    "config.yaml",
+    "metrics.jsonl",
+    "model.safetensors",
+    "cost.json",
+    "tasks.json",
+    "samples",
+    "report.html",
+    "log.txt",
+}
+
+
+def test_train_writes_a_run_folder_and_prints_scores_and_the_report(polytask, scenes, tmp_path):
+    out = tmp_path / "run"
+    said = polytask("train", scenes, "train.epochs=2", "--method", "hard", "--out", out)
+    assert said.code == 0
+    assert {path.name for path in out.iterdir()} >= RUN_FILES
+    scores, page = said.out.splitlines()
+    assert "shape" in scores
+    assert "looks" in scores
+    assert page == f"report: {out / 'report.html'}"
+    assert "hard/seed0" in said.err
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["epoch"] for row in rows) == 2
+
+
+def test_train_resumes_only_the_same_run(polytask, scenes, run_folder):
+    weights = (run_folder / "model.safetensors").read_bytes()
+    train = ["train", scenes, "--out", run_folder, "--method"]
+    refused = polytask(*train, "multi_exit")
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    assert "--overwrite" in refused.err
+    other = polytask(*train, "hard", "--resume")
+    assert other.code == 2
+    assert "multi_exit" in other.err
+    changed = polytask(*train, "multi_exit", "train.epochs=2", "--resume")
+    assert changed.code == 2
+    assert "train.epochs: 1 -> 2" in changed.err
+    assert polytask(*train, "multi_exit", "--resume").code == 0
+    assert (run_folder / "model.safetensors").read_bytes() == weights
+
+
+def test_overwrite_starts_again_once_the_input_is_right(polytask, scenes, tmp_path):
+    out = tmp_path / "run"
+    train = ["train", scenes, "--out", out, "--method"]
+    assert polytask(*train, "hard").code == 0
+    before = {path: path.read_bytes() for path in out.glob("*.json*")}
+    wrong = polytask(*train, "multi_exit", "methods.2.multi_exit.exits.shape=layer9", "--overwrite")
+    assert wrong.code == 2
+    assert "layer9" in wrong.err
+    assert {path: path.read_bytes() for path in out.glob("*.json*")} == before
+    assert polytask(*train, "single", "--overwrite").code == 0
+    assert json.loads((out / "tasks.json").read_text())["method"] == "single"
+
+
+def test_an_interrupted_run_exits_130_tells_the_way_on_and_resumes(polytask, scenes, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", str(scenes), "train.epochs=40", "--method", "hard", "--out", str(out)]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "polytask", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    rows = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    printed, told = started.communicate(timeout=60)
+    assert (started.returncode, printed) == (130, "")
+    assert "--resume" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert not (out / "model.safetensors").exists()
+    assert polytask(*arguments, "--resume").code == 0
+    assert (out / "model.safetensors").exists()
+
+
+def test_a_diverging_run_exits_1_and_names_the_task(polytask, scenes, tmp_path):
+    out = tmp_path / "run"
+    hot = ["train.optimizer.lr=100", "train.epochs=30", "train.schedule=constant"]
+    said = polytask("train", scenes, *hot, "--method", "hard", "--out", out)
+    assert (said.code, said.out) == (1, "")
+    assert "the loss of task" in said.complaints[-1]
+    assert not (out / "model.safetensors").exists()
+
+
+def test_a_dry_run_tells_each_method_and_task_and_writes_nothing(
+    polytask, scenes, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = polytask("compare", scenes, "--dry-run")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    for method in ("single", "hard", "multi_exit"):
+        for task in ("shape", "looks"):
+            assert any(line.startswith(f"{method}: {task} loss ") for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_ends_with_a_table_the_report_and_a_command_that_exports(
+    polytask, scenes, tmp_path
+):
+    out = tmp_path / "a comparison"
+    said = polytask("compare", scenes, "--out", out, "--seeds", 2, "--jobs", 1)
+    assert said.code == 0
+    *table, verdict, page, export = said.out.splitlines()
+    assert [line.split()[0] for line in table] == ["method", "single", "hard", "multi_exit"]
+    assert "2 seeds" in verdict
+    assert page == f"report: {out / 'report.html'}"
+    assert export.startswith(f"export: polytask export '{out}' --method ")
+    assert "runs" in said.err
+    results = json.loads((out / "results.json").read_text())
+    again = polytask("compare", scenes, "--out", out, "--seeds", 2, "--resume", "--json")
+    assert again.code == 0
+    assert again.json == results
+    assert list(results["methods"]) == ["single", "hard", "multi_exit"]
+    changed = polytask("compare", scenes, "--out", out, "--resume")
+    assert changed.code == 2
+    assert "seeds" in changed.err
+
+
+def test_report_rebuilds_the_page_from_the_files(polytask, run_folder):
+    page = run_folder / "report.html"
+    before = page.read_text()
+    page.unlink()
+    said = polytask("report", run_folder)
+    assert (said.code, said.out) == (0, f"{page}\n")
+    assert page.read_text() == before
+
+
+def test_check_reports_and_shows_a_batch(polytask, scenes, tmp_path):
+    said = polytask("check", scenes, "--show", tmp_path / "sheets")
+    assert (said.code, said.err) == (0, "")
+    assert "scenes (shapes): 60 images" in said.out
+    assert "0 faults" in said.out
+    assert [path.suffix for path in (tmp_path / "sheets").iterdir()] == [".png"]
+
+
+def test_check_exits_2_where_there_are_faults(polytask, tmp_path):
+    for kind in ("cat", "dog"):
+        folder = tmp_path / "pets" / kind
+        folder.mkdir(parents=True)
+        for i in range(9):
+            (folder / f"{i}.png").write_bytes(b"no image")
+    config = tmp_path / "pets.yaml"
+    config.write_text(
+        "data: {pets: {source: folder, path: pets, size: 16}}\n"
+        "tasks: {kind: {kind: classification, data: pets}}\n"
+    )
+    said = polytask("check", config, "--json")
+    assert said.code == 2
+    assert len(said.json["faults"]) == len(said.complaints) == 18
+    assert all("image format" in line for line in said.complaints)
+
+
+def test_cost_prints_every_method_and_task(polytask, scenes):
+    found = polytask("cost", scenes, "--json").json["methods"]
+    assert list(found) == ["single", "hard", "multi_exit"]
+    for cost in found.values():
+        assert set(cost["tasks"]) == {"shape", "looks"}
+    tasks = found["single"]["tasks"].values()
+    for figure in ("params", "macs"):
+        assert found["single"]["total"][figure] == sum(task[figure] for task in tasks)
+        shallow = found["multi_exit"]["tasks"]["shape"][figure]
+        assert shallow < found["hard"]["tasks"]["shape"][figure]
+    text = polytask("cost", scenes).out
+    assert f"{found['hard']['total']['params']:,}" in text
+
+
+@pytest.mark.parametrize("convention", ["plain", "thop_legacy"])
+def test_a_task_without_data_is_enough_for_cost(polytask, tmp_path, convention):
+    config = tmp_path / "bare.yaml"
+    config.write_text("image_size: 32\ntasks: {animal: {kind: classification, classes: 10}}\n")
+    said = polytask("cost", config, "--convention", convention, "--json")
+    assert said.json["methods"]["single"]["tasks"]["animal"]["params"] == 11_181_642
