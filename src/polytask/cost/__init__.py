@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from polytask.cost.count import Convention
-from polytask.cost.latency import latency
-from polytask.cost.measure import Cost, TaskCost, TotalCost, UnitCost, measure
+from polytask.cost.model import Cost, TaskCost, TotalCost, UnitCost, measure
 from polytask.cost.of_config import cost_of_config
+from polytask.cost.timing import latency
 
 __all__ = [
     "Convention",

@@ -11,7 +11,7 @@ import torch
 from polytask import tasks as task_kinds
 from polytask.batch import Input
 from polytask.cost.count import Convention
-from polytask.cost.measure import Cost, measure
+from polytask.cost.model import Cost, measure
 from polytask.data.pipeline import TOGETHER
 from polytask.data.prepare import Size
 from polytask.data.source import Source
