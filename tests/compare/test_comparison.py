@@ -103,27 +103,27 @@ import sys
 from pathlib import Path
 sys.path[:] = {path!r}
 from test_comparison import compare, config
-compare(config("slow", seeds=1), Path(sys.argv[1]))
+compare(config("mute", seeds=1), Path(sys.argv[1]))
 """
 
 
 def test_workers_end_with_their_parent(tmp_path):
     folder = tmp_path / "out"
-    pid = folder / "slow" / "seed0" / "pid"
+    pid = folder / "mute" / "seed0" / "pid"
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(path=sys.path), str(folder)],
         stderr=subprocess.PIPE,
     )
     with parent:
-        assert waits_for(pid.exists)
+        assert waits_for(pid.exists, seconds=90)
         worker = int(pid.read_text())
         os.kill(worker, 0)  # alive
         parent.kill()
     assert waits_for(lambda: not is_alive(worker))
-    assert not (folder / "slow" / "seed0" / "result.json").exists()
+    assert not (folder / "mute" / "seed0" / "result.json").exists()
 
 
-def waits_for(condition, seconds=40):
+def waits_for(condition, seconds=15):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)

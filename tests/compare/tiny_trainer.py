@@ -42,8 +42,8 @@ def train(config, entry, seed, folder, *, progress, resume, comparison):
         raise Diverged("depth", 7, float("nan"))
     if entry.key == "wrong":
         raise UserError.at("shop.yaml:9 methods.1", "exit layer9 does not exist")
-    if entry.key == "slow":
-        take_time(folder, progress)
+    if entry.key in ("slow", "mute"):
+        take_time(folder, progress, is_mute=entry.key == "mute")
     read = 0.5 + 0.01 * seed + 0.02 * (entry.key != "single")
     result = dict(finished(entry.key, seed, read, 2.0).result)
     (folder / "result.json").write_text(json.dumps(result))
@@ -51,14 +51,15 @@ def train(config, entry, seed, folder, *, progress, resume, comparison):
     return result
 
 
-def take_time(folder, progress):
+def take_time(folder, progress, is_mute):
     state = folder / "state"
     first = int(state.read_text()) if state.exists() else 0
     partial = folder / "pid.partial"
     partial.write_text(str(os.getpid()))
     partial.rename(folder / "pid")
     for step in range(first, STEPS):
-        progress.step(step, {"read": 1.0})
+        if not is_mute:
+            progress.step(step, {"read": 1.0})
         if progress.is_stopping:
             state.write_text(str(step))
             raise KeyboardInterrupt
