@@ -6,9 +6,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from polytask.registry import PACKAGE
 
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
@@ -32,9 +35,19 @@ def run_hash(
         "seed": seed,
         "data": dict(data_fingerprint),
         "versions": {name: version(name) for name in ("polytask", "torch", "torchvision")},
+        "code": code_digest(),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """A digest of the package's sources, so that an edited package reuses no result."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def reusable(comparison: Path, wanted: str, folder: Path) -> dict[str, Any] | None:
