@@ -67,7 +67,7 @@ def test_overwrite_starts_again_once_the_input_is_right(polytask, scenes, tmp_pa
 
 def test_an_interrupted_run_exits_130_tells_the_way_on_and_resumes(polytask, scenes, tmp_path):
     out = tmp_path / "run"
-    arguments = ["train", str(scenes), "train.epochs=40", "--method", "hard", "--out", str(out)]
+    arguments = ["train", str(scenes), "train.epochs=20", "--method", "hard", "--out", str(out)]
     started = subprocess.Popen(
         [sys.executable, "-m", "polytask", *arguments],
         stdout=subprocess.PIPE,
@@ -115,22 +115,36 @@ def test_compare_ends_with_a_table_the_report_and_a_command_that_exports(
     polytask, scenes, tmp_path
 ):
     out = tmp_path / "a comparison"
-    said = polytask("compare", scenes, "--out", out, "--seeds", 2, "--jobs", 1)
+    start = ["compare", scenes, "--out", out, "methods=[multi_exit]", "--seeds", 2, "--jobs", 1]
+    said = polytask(*start)
     assert said.code == 0
-    *table, verdict, page, export = said.out.splitlines()
-    assert [line.split()[0] for line in table] == ["method", "single", "hard", "multi_exit"]
+    head, single, multi_exit, verdict, *_, page, export = said.out.splitlines()
+    assert [row.split()[0] for row in (head, single, multi_exit)] == [
+        "method",
+        "single",
+        "multi_exit",
+    ]
     assert "2 seeds" in verdict
     assert page == f"report: {out / 'report.html'}"
     assert export.startswith(f"export: polytask export '{out}' --method ")
     assert "runs" in said.err
     results = json.loads((out / "results.json").read_text())
-    again = polytask("compare", scenes, "--out", out, "--seeds", 2, "--resume", "--json")
+    again = polytask(*start, "--resume", "--json")
     assert again.code == 0
     assert again.json == results
-    assert list(results["methods"]) == ["single", "hard", "multi_exit"]
-    changed = polytask("compare", scenes, "--out", out, "--resume")
+    assert list(results["methods"]) == ["single", "multi_exit"]
+    changed = polytask(*start, "--resume", "train.batch=8")
     assert changed.code == 2
-    assert "seeds" in changed.err
+    assert "train.batch: 16 -> 8" in changed.err
+
+
+def test_a_comparison_goes_on_after_a_failed_run_and_exits_1(polytask, scenes, tmp_path):
+    out = tmp_path / "cmp"
+    hot = ["train.optimizer.lr=100", "train.epochs=30", "train.schedule=constant"]
+    said = polytask("compare", scenes, *hot, "methods=[hard]", "--out", out, "--json", "--jobs", 1)
+    assert said.code == 1
+    assert said.json["methods"]["hard"]["failed"][0]["failure"] == "diverged"
+    assert "failed: single/seed0, hard/seed0" in said.complaints[-1]
 
 
 def test_report_rebuilds_the_page_from_the_files(polytask, run_folder):

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         code, lines = _explain(error)
         for line in lines:
-            say(line)
+            say(" ".join(line.splitlines()))
         return code
 
 
@@ -112,7 +112,7 @@ def _explain(error: BaseException) -> tuple[int, Iterable[str]]:
         return FAILED, [str(error)]
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, [str(error) or "interrupted"]
-    found = f"{type(error).__name__}: {error}".replace("\n", " ")
+    found = f"{type(error).__name__}: {error}"
     way_out = "--debug shows where; please report it with the output of polytask doctor"
     return FAILED, [f"internal error: {found} ({way_out})"]
 

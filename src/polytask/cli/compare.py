@@ -72,9 +72,9 @@ def compare(
         show_json(results.data)
     else:
         _show(results)
-    for failure in results.failures:
-        say(f"{failure.label} {failure.words}: {failure.reason}")
     if results.failures:
+        failed = ", ".join(run.label for run in results.failures)
+        say(f"failed: {failed}; error.txt in a run's folder tells why")
         raise typer.Exit(1)
 
 

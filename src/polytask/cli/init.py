@@ -13,7 +13,7 @@ from polytask.cli.console import say
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The config to write.")],
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH]...", help="More data, after --data PATH.")
+        list[Path] | None, typer.Argument(metavar="PATH", help="More data, after --data PATH.")
     ] = None,
     source: Annotated[
         str | None,

@@ -14,7 +14,7 @@ Config = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Values in place of the config's."),
+    typer.Argument(metavar="KEY.PATH=VALUE", help="Values in place of the config's."),
 ]
 Out = Annotated[
     Path | None,

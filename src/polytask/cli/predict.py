@@ -13,7 +13,7 @@ from polytask.cli.options import Json, Method, Run, Seed, Tasks
 
 def predict(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     task: Tasks = None,
     method: Method = None,
     seed: Seed = None,

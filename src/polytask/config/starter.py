@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ def start_from_example(file: Path, name: str) -> None:
     examples = {example.name: example.path for example in bundled()}
     if name not in examples:
         raise ConfigError(unknown("--from", "example", name, examples))
-    head = f"# Started from the bundled example {name}; run it with: polytask compare {file}\n#\n"
+    command = f"polytask compare {_quoted(file)}"
+    head = f"# Started from the bundled example {name}; run it with: {command}\n#\n"
     _write(file, head + examples[name].read_text("utf-8"))
 
 
@@ -61,7 +63,7 @@ def _lines(file: Path, surveys: Sequence[Survey]) -> list[str]:
     tasks = [(name, task) for name, survey in named for task in survey.tasks]
     keys = _task_names(tasks)
     return [
-        f"# Written by polytask init. Next: polytask check {file}, then polytask compare {file}",
+        f"# Written by polytask init. Next: polytask check {_quoted(file)}, then polytask compare.",
         "",
         "data:  # each data set once; paths start at this file's folder",
         *(line for name, survey in named for line in _data(file, survey, name)),
@@ -142,9 +144,16 @@ def _entry(name: str, value: dict[str, Any], is_live: bool) -> str:
 
 
 def _comment(text: str) -> str:
-    # Labels can hold line breaks, and characters that YAML refuses even in a comment.
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return f"  # {' '.join(plain.split())}"
+    return f"  # {_plain(text)}"
+
+
+def _quoted(file: Path) -> str:
+    return _plain(shlex.quote(str(file)))
+
+
+def _plain(text: str) -> str:
+    """Text for a comment: labels and file names can hold what YAML refuses even there."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _is_known(task: Proposal) -> bool:

@@ -22,6 +22,8 @@ MOST_CLASSES = 200
 SAMPLED = 50  # files opened to learn their sizes; a look takes no longer for a large data set
 CORNERS = ("x0", "y0", "x1", "y1")
 IGNORED = 255  # of a mask
+# As multilabel tasks read them, whose module would import torch.
+YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,11 @@ def _proposals(images: ImageSet) -> Iterator[Proposal]:
 
 
 def _are_flags(cells: Iterable[Any]) -> bool:
-    return {str(cell) for cell in cells} <= {"0", "1"}
+    return {str(cell).lower() for cell in cells} <= YES | NO
 
 
 def _yes(cells: Iterable[Any]) -> int:
-    return sum(str(cell) == "1" for cell in cells)
+    return sum(str(cell).lower() in YES for cell in cells)
 
 
 def _boxes(columns: Mapping[str, list[Any]]) -> list[list[str]]:
