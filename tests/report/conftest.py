@@ -202,11 +202,19 @@ def write_comparison(
     return results
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison of four methods on two tasks with three seeds; only to be read."""
+    folder = tmp_path_factory.mktemp("finished") / "digits"
+    write_comparison(folder)
+    return folder
+
+
 @pytest.fixture
 def comparison(tmp_path: Path) -> Path:
-    """A finished comparison of four methods on two tasks with three seeds."""
+    """A small finished comparison to take apart."""
     folder = tmp_path / "digits"
-    write_comparison(folder)
+    write_comparison(folder, methods=("single", "hard_filter"), seeds=2)
     return folder
 
 

@@ -32,8 +32,8 @@ class GateHistogram:
     def see(self, module: FeatureFilter, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Count the gate of a filter's input; the signature is a forward hook's."""
         del output
-        gate = module.gate(inputs[0]).float().flatten()
-        bins = (gate * BINS).long().clamp(max=BINS - 1)
+        gate = module.gate(inputs[0]).detach().float().flatten()
+        bins = (gate * BINS).long().clamp(0, BINS - 1)
         self.counts += torch.bincount(bins, minlength=BINS).cpu()
         self.total += float(gate.sum(dtype=torch.float64))
 

@@ -46,7 +46,7 @@ class Run:
     def curve(self, task: str, metric: str) -> list[float]:
         """The metric on validation data after each epoch that trained the task."""
         trained = {
-            row.get("phase")
+            str(row.get("phase"))
             for row in self.rows
             if row.get("split") == "train" and f"loss/{task}" in row
         }
@@ -55,7 +55,7 @@ class Run:
             for row in self.rows
             if row.get("split") == "val"
             and isinstance(row.get(f"{task}/{metric}"), int | float)
-            and (not trained or row.get("phase") in trained)
+            and (not trained or str(row.get("phase")) in trained)
         ]
 
 
@@ -222,7 +222,7 @@ def _text(path: Path, notes: list[str]) -> str:
 
 def _read(path: Path, record: type[Record], notes: list[str]) -> Record | None:
     text = _text(path, notes)
-    if not text:
+    if not path.exists():
         return None
     try:
         return record.model_validate(json.loads(text))
