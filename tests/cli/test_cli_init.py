@@ -116,6 +116,30 @@ def test_several_sets_make_one_config_that_trains(polytask, tmp_path, pets, shel
     assert said.out.count("labelled images") == len(config.tasks)
 
 
+def test_a_column_with_classes_too_rare_to_train_is_left_as_a_comment(polytask, tmp_path):
+    rows = [["image", "split", "kind", "width"]]
+    for i in range(20):
+        picture(tmp_path / "shop" / f"{i}.png", seed=i)
+        split = "train" if i < 12 else "test"
+        rows.append([f"{i}.png", split, ("cup", "pot")[i % 2], 30 + i // 2])
+    with (tmp_path / "shop" / "shop.csv").open("w", newline="") as out:
+        csv.writer(out).writerows(rows)
+    file = tmp_path / "my.yaml"
+    assert polytask("init", file, "--data", tmp_path / "shop").code == 0
+    assert list(read_config(file).tasks) == ["kind"]
+    text = file.read_text()
+    assert "fewer than 3 training images: 30 2, 31 2" in text
+    assert "36 0" in text
+    assert "\n  # width: {kind: classification, data: shop, label: width}\n" in text
+
+
+def test_a_table_that_names_no_images_is_mentioned(polytask, tmp_path, pets):
+    (pets / "index.csv").write_text("name,breed\na,b\n")
+    file = tmp_path / "my.yaml"
+    assert polytask("init", file, "--data", pets).code == 0
+    assert "no column image in index.csv" in file.read_text()
+
+
 def test_names_are_distinct_where_folders_share_theirs(polytask, tmp_path):
     for parent in ("a", "b"):
         for kind in ("x", "y"):

@@ -41,7 +41,7 @@ def start_from_data(file: Path, surveys: Sequence[Survey]) -> None:
         DataError: none of them has labels that a task could learn.
         ConfigError: the file exists.
     """
-    if not any(_is_known(task) for survey in surveys for task in survey.tasks):
+    if not any(_is_ready(task) for survey in surveys for task in survey.tasks):
         seen = "; ".join(f"{survey.path}: {survey.seen}" for survey in surveys)
         raise DataError.at("--data", f"holds no labels that a task could learn ({seen})")
     _write(file, "\n".join(_lines(file, surveys)) + "\n")
@@ -78,7 +78,7 @@ def _lines(file: Path, surveys: Sequence[Survey]) -> list[str]:
         *_network(max(_size(survey) for survey in surveys)),
         "",
         "methods:  # what to compare; see polytask list methods",
-        *_methods(sum(_is_known(task) for _, task in tasks)),
+        *_methods(sum(_is_ready(task) for _, task in tasks)),
         "",
         *_training(sum(survey.images for survey in surveys)),
     ]
@@ -87,7 +87,7 @@ def _lines(file: Path, surveys: Sequence[Survey]) -> list[str]:
 def _data(file: Path, survey: Survey, name: str) -> list[str]:
     path = os.path.relpath(survey.path.resolve(), file.resolve().parent)
     value = {"source": survey.source, "path": path, "size": _size(survey)}
-    is_used = any(map(_is_known, survey.tasks))
+    is_used = any(map(_is_ready, survey.tasks))
     return [_comment(survey.seen), _entry(name, value, is_used)]
 
 
@@ -97,8 +97,8 @@ def _task(task: Proposal, data: str, key: str) -> list[str]:
         value["label"] = task.label
     if task.classes is not None:
         value["classes"] = task.classes
-    later = "" if _is_known(task) else f"; this version has no task of kind {task.kind}"
-    return [_comment(task.seen + later), _entry(key, value, _is_known(task))]
+    seen = "; ".join(filter(None, (task.seen, _objection(task))))
+    return [_comment(seen), _entry(key, value, _is_ready(task))]
 
 
 def _network(size: int) -> list[str]:
@@ -156,8 +156,15 @@ def _plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _is_known(task: Proposal) -> bool:
-    return task.kind in registry.names("tasks")
+def _is_ready(task: Proposal) -> bool:
+    return not _objection(task)
+
+
+def _objection(task: Proposal) -> str:
+    """Why a task is written as a comment."""
+    if task.kind not in registry.names("tasks"):
+        return f"this version has no task of kind {task.kind}"
+    return task.problem
 
 
 def _size(survey: Survey) -> int:

@@ -19,6 +19,7 @@ from polytask.data.table import CSV, PARQUET, read_table
 from polytask.errors import DataError, Fault, UserError
 
 MOST_CLASSES = 200
+FEWEST = 3  # training images of a class; splits can then be made
 SAMPLED = 50  # files opened to learn their sizes; a look takes no longer for a large data set
 CORNERS = ("x0", "y0", "x1", "y1")
 IGNORED = 255  # of a mask
@@ -28,13 +29,14 @@ YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
 @dataclass(frozen=True)
 class Proposal:
-    """A task that some labels could train, and what was seen of them."""
+    """A task that some labels could train, what was seen of them, and what may stand against it."""
 
     name: str
     kind: str
     label: str | list[str] | None
     seen: str
     classes: list[str] | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,33 +78,33 @@ def _look(path: Path) -> Iterator[Survey]:
         raise DataError.at(
             str(path), "does not exist; expected a folder, a zip archive or a table."
         )
-    tables = list(_tables(path)) if path.is_dir() else [path] if _is_table(path) else []
-    for table in tables:
+    tables = sorted(filter(_is_table, path.iterdir() if path.is_dir() else [path]))
+    manifests = [t for t in tables if t == path or _names_images(t)]
+    for table in manifests:
         yield _survey(table, Manifest(source="manifest", path=table.resolve()))
-    if tables:
+    if manifests:
         return
+    note = f"no column image in {', '.join(t.name for t in tables)}" if tables else ""
     whole = path.resolve()
     if any(len(image.below.parts) > 1 for image in find_images(path)):
-        yield _survey(path, Folder(source="folder", path=whole))
+        yield _survey(path, Folder(source="folder", path=whole), note)
     else:
-        yield _survey(path, Unlabelled(source="unlabelled", path=whole))
+        yield _survey(path, Unlabelled(source="unlabelled", path=whole), note)
 
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in (*CSV, *PARQUET)
 
 
-def _tables(folder: Path) -> Iterator[Path]:
-    """The tables of a folder that name images; others may list its classes and the like."""
-    for path in sorted(filter(_is_table, folder.iterdir())):
-        try:
-            if "image" in read_table(path).columns:
-                yield path
-        except UserError:
-            continue
+def _names_images(table: Path) -> bool:
+    """Whether a table is a manifest; others list classes and the like."""
+    try:
+        return "image" in read_table(table).columns
+    except UserError:
+        return False
 
 
-def _survey(path: Path, source: Folder | Manifest | Unlabelled) -> Survey:
+def _survey(path: Path, source: Folder | Manifest | Unlabelled, note: str = "") -> Survey:
     name = _word(path.resolve().stem)
     images = source.read(name, Path.cwd())
     sizes = list(_sizes(list(images.images)))
@@ -116,6 +118,7 @@ def _survey(path: Path, source: Folder | Manifest | Unlabelled) -> Survey:
         f"splits: {_counts(splits)}" if splits else "",
         f"no task for the columns {', '.join(left)}" if left else "",
         "" if images.columns else "no labels",
+        note,
     ]
     side = sorted(max(size) for size in sizes)[len(sizes) // 2] if sizes else 0
     return Survey(
@@ -145,10 +148,18 @@ def _proposals(images: ImageSet) -> Iterator[Proposal]:
         counts = Counter(map(str, cells))
         # A column that names nearly every row anew is an identifier or a measurement.
         if 2 <= len(counts) <= min(MOST_CLASSES, len(cells) // 2):
-            is_default = column == images.default_label
-            name = f"{images.name}_{column}" if is_default else column
-            label = None if is_default else column
-            yield Proposal(_word(name), "classification", label, _counts(counts))
+            yield _classification(images, column, counts)
+
+
+def _classification(images: ImageSet, column: str, counts: Counter[str]) -> Proposal:
+    is_default = column == images.default_label
+    name = f"{images.name}_{column}" if is_default else column
+    train = images.splits.get("train", range(len(images)))
+    trained = Counter(str(images.columns[column][i]) for i in train)
+    rare = Counter({label: trained[label] for label in counts if trained[label] < FEWEST})
+    problem = f"fewer than {FEWEST} training images: {_counts(rare)}" if rare else ""
+    label = None if is_default else column
+    return Proposal(_word(name), "classification", label, _counts(counts), problem=problem)
 
 
 def _are_flags(cells: Iterable[Any]) -> bool:
