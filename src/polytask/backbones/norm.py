@@ -29,9 +29,9 @@ class Current:
     """What the norms of a network share: whose statistics count now, and how processes sum.
 
     `key` is one of the keys the norms were made with; it is not read where they have one set of
-    statistics. `sync` takes a tensor to its sum over the processes, and its gradient to the sum of
-    the gradients (`torch.distributed.nn.functional.all_reduce` does); every process must then run
-    the same norms equally often, with no rows if it has none. `None` keeps statistics local.
+    statistics. `sync` takes a tensor to its sum over the processes and its gradient to the sum of
+    the gradients, as `sum_over_processes` does; every process must then run the same norms equally
+    often, forward and backward, with no rows if it has none. `None` keeps statistics local.
     """
 
     key: str = ""
@@ -40,6 +40,27 @@ class Current:
     def __deepcopy__(self, memo: dict[int, Any]) -> Current:
         # A copied network has a key of its own but talks to the same processes.
         return Current(self.key, self.sync)
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes, whose gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        del ctx
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
+
+
+def sum_over_processes(own: Tensor) -> Tensor:
+    """`Current.sync` of torch's default process group, on any device."""
+    total: Tensor = _Sum.apply(own)
+    return total
 
 
 class Bank(NamedTuple):
@@ -221,6 +242,15 @@ def convert(
                 own = BatchNorm(norm, keys, current, affine_per_stream=affine_per_stream)
                 setattr(parent, name, own)
     return current
+
+
+def parameters_under(module: nn.Module, key: str = "") -> set[nn.Parameter]:
+    """The parameters of a module that count under a key: other keys' affine is left out."""
+    found = set(module.parameters())
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm):
+            found -= set(norm.parameters(recurse=False)) - set(norm.bank(key)[3:])
+    return found
 
 
 def bake(module: nn.Module, key: str = "") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,10 +22,10 @@ def soft_target_loss(
     direction: Direction = "teacher_student",
     t2: bool = False,
 ) -> Tensor:
-    """KL between softened class distributions of logits [R, K], one value an image [R].
+    """KL between softened class distributions of logits [R, …, K], one value for each [R, …].
 
-    `teacher_student` is KL(teacher ‖ student); `t2` multiplies by temperature², which keeps the size
-    of gradients independent of it. No gradient reaches the teacher.
+    `teacher_student` is KL(teacher ‖ student); `t2` multiplies by temperature², which keeps the
+    size of gradients independent of it. No gradient reaches the teacher.
     """
     log_student = F.log_softmax(student / temperature, dim=-1)
     log_teacher = F.log_softmax(teacher.detach() / temperature, dim=-1)
@@ -32,3 +33,18 @@ def soft_target_loss(
         log_student, log_teacher = log_teacher, log_student
     loss = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     return loss * temperature**2 if t2 else loss
+
+
+def soft_label_loss(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 2.0,
+    direction: Direction = "teacher_student",
+    t2: bool = False,
+) -> Tensor:
+    """The same for yes/no logits [R, K]: the mean over the labels' two-class divergences [R]."""
+    pairs = [torch.stack([logits, torch.zeros_like(logits)], -1) for logits in (student, teacher)]
+    return soft_target_loss(pairs[0], pairs[1], temperature, direction, t2).mean(1)
+
+
+BY_KIND = {"classification": soft_target_loss, "multilabel": soft_label_loss}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.backbones.norm import bake, convert
+from polytask.backbones.norm import Current, bake, convert, parameters_under
 from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Batch, Group
+from polytask.batch import Batch, Group, Value
 from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
 from polytask.tasks.task import FeatureShape
@@ -36,16 +37,19 @@ class Trunk(SharingMethod):
 
     A task's *route* is the list of units it runs, its *taps* the units whose maps it reads, its
     *tail* what happens to those maps before the head. Methods override `taps`, `unit` and `key`
-    (what a unit is for a task, and which tasks may share one run of it) and `tail`. A unit runs once
-    for all tasks whose keys are equal up to it, and only on the images of tasks still on their way.
+    (what a unit is for a task, and which tasks may share one run of it) and `tail`. A unit runs
+    once for all tasks whose keys are equal up to it, and only on the images of tasks still on
+    their way.
     """
 
     family = "trunk"
+    affine_per_key = False
     Options = TrunkOptions
     options: TrunkOptions
 
     def __init__(self, setting: Setting, options: TrunkOptions) -> None:
         super().__init__(setting, options)
+        self.current = Current()
         self.backbone = self.make_backbone()
         self.prepare()
         inputs = set(map(setting.input_of, self.tasks))
@@ -67,7 +71,9 @@ class Trunk(SharingMethod):
             with setting.seeded("head", name):
                 self.heads[name] = task.head(features, (size.height, size.width))
         streams = tuple(setting.streams) if setting.norm == "per_data" else ()
-        self.current = convert(self, self.norm_keys(streams))
+        keys = self.norm_keys(streams)
+        convert(self.backbone, keys, self.current, affine_per_stream=self.affine_per_key)
+        convert(self, (), self.current)  # what is a task's own sees one stream
         self._depth = {t: max(map(self.backbone.position, self.taps(t))) + 1 for t in self.tasks}
 
     # What a method may change.
@@ -81,10 +87,7 @@ class Trunk(SharingMethod):
 
     def taps(self, task: str) -> list[str]:
         """The units (exact names) whose maps the task reads, in order; the last unit by default."""
-        count = self.tasks[task].taps
-        if count == 1:
-            return [self.backbone.last]
-        return list(self.backbone.stages.values())[-count:]
+        return self.taps_until(task, self.backbone.last)
 
     def unit(self, task: str, name: str) -> nn.Module:
         """The module that runs as unit `name` for a task."""
@@ -97,9 +100,13 @@ class Trunk(SharingMethod):
         return None
 
     def tail(self, task: str) -> nn.Module:
-        """List of tapped maps [B, C, H, W] → list of maps for the head."""
+        """Make what takes the tapped maps, a list of [B, C, H, W], to the maps of the head."""
         del task
         return nn.Identity()
+
+    def whole_tail(self, task: str) -> nn.Module:
+        """The tail as it runs, with what it has in common with other tasks' tails."""
+        return self.tails[task]
 
     def tail_shapes(self, task: str, taps: list[FeatureShape]) -> list[FeatureShape]:
         """The maps that `tail` gives for those it is fed."""
@@ -110,12 +117,18 @@ class Trunk(SharingMethod):
         """The keys under which batch norms keep statistics; `norm_key` says which one counts."""
         return streams
 
-    def norm_key(self, task: str, stream: str) -> str:
-        """The statistics a unit uses when it runs for `task` on `stream`."""
-        del task
+    def norm_key(self, task: str, stream: str, unit: str) -> str:
+        """The statistics that a unit (or `tail`: what follows the trunk) uses for a task."""
+        del task, unit
         return stream
 
     # What every method shares.
+
+    def taps_until(self, task: str, last: str) -> list[str]:
+        """The maps of a head whose way ends at unit `last`: before it, ends of stages."""
+        before = self.backbone.names[: self.backbone.position(last)]
+        ends = [unit for unit in self.backbone.stages.values() if unit in before]
+        return [*ends, last][-self.tasks[task].taps :]
 
     def route(self, task: str) -> list[str]:
         """The names of the units the task runs."""
@@ -126,10 +139,15 @@ class Trunk(SharingMethod):
         taps = [FeatureShape(*self.shapes[task][name]) for name in self.taps(task)]
         return self.tail_shapes(task, taps)
 
+    def filters_of(self, task: str) -> nn.Module | None:
+        """The filters on the task's maps, if it has any."""
+        return dict(self.filters.items()).get(task)
+
     def forward(self, batch: Batch) -> Outputs:
         outputs = Outputs()
         for group in batch.groups:
             for task, maps in self.tapped(group).items():
+                self.current.key = self.norm_key(task, group.stream, "tail")
                 outputs.predictions[task] = self.finish(task, maps)
         return outputs
 
@@ -137,30 +155,34 @@ class Trunk(SharingMethod):
         """The maps each task of the group taps, for the images of its rows."""
         return _Walk(self, group).run()
 
-    def finish(self, task: str, maps: list[Tensor]) -> object:
+    def finish(self, task: str, maps: list[Tensor]) -> Value:
         """Tail, filter and head on the tapped maps of one task."""
-        maps = self.tails[task](maps)
-        if task in self.filters:
-            maps = [gate(m) for gate, m in zip(self.filters[task], maps, strict=True)]
-        return self.heads[task](maps[0] if self.tasks[task].taps == 1 else maps)
+        maps = gated(self.whole_tail(task)(maps), self.filters_of(task))
+        found: Value = self.heads[task](maps[0] if self.tasks[task].taps == 1 else maps)
+        return found
 
     def view(self, task: str) -> set[nn.Parameter]:
-        modules = [self.unit(task, name) for name in self.route(task)]
-        modules += [part[task] for part in (self.tails, self.filters, self.heads) if task in part]
-        return {p for module in modules for p in module.parameters()}
+        key = partial(self.norm_key, task, self.setting.stream_of[task])
+        parts = [(self.unit(task, name), key(name)) for name in self.route(task)]
+        own = (self.whole_tail(task), self.filters_of(task), self.heads[task])
+        parts += [(part, key("tail")) for part in own if part is not None]
+        return {p for part, used in parts for p in parameters_under(part, used)}
 
     def path(self, task: str) -> nn.Module:
-        stream = self.setting.stream_of[task]
+        route = self.route(task)
         made = TrunkPath(
             self.backbone,
-            [(name, self.path_unit(task, name)) for name in self.route(task)],
+            [(name, self.path_unit(task, name)) for name in route],
             self.taps(task),
-            self.tails[task],
-            self.filters[task] if task in self.filters else None,
+            self.whole_tail(task),
+            self.filters_of(task),
             self.heads[task],
             self.tasks[task].taps,
         )
-        bake(made, self.norm_key(task, stream))
+        key = partial(self.norm_key, task, self.setting.stream_of[task])
+        for name, unit in zip(route, made.units, strict=True):
+            bake(unit, key(name))
+        bake(made, key("tail"))
         return made.eval()
 
     def path_unit(self, task: str, name: str) -> nn.Module:
@@ -210,17 +232,16 @@ class TrunkPath(nn.Module):
         self.head_taps = head_taps
         self.feature = type(backbone).feature.__get__(shell(backbone))
 
-    def forward(self, images: Tensor) -> object:
+    def forward(self, images: Tensor) -> Value:
         state: State = images
         read: dict[str, Tensor] = {}
         for name, unit in zip(self.names, self.units, strict=True):
             state = unit(state)
             if name in self.taps:
                 read[name] = self.feature(state)
-        maps = self.tail([read[name] for name in self.taps])
-        if self.filters is not None:
-            maps = [gate(m) for gate, m in zip(self.filters, maps, strict=True)]
-        return self.head(maps[0] if self.head_taps == 1 else maps)
+        maps = gated(self.tail([read[name] for name in self.taps]), self.filters)
+        found: Value = self.head(maps[0] if self.head_taps == 1 else maps)
+        return found
 
     def parts(self) -> dict[str, nn.Module]:
         """The units by name, in order, then what the task has of its own."""
@@ -229,6 +250,13 @@ class TrunkPath(nn.Module):
             **dict(zip(self.names, self.units, strict=True)),
             **{name: part for name, part in own.items() if part is not None},
         }
+
+
+def gated(maps: list[Tensor], filters: nn.Module | None) -> list[Tensor]:
+    """Each map through its filter, where there are any."""
+    if filters is None:
+        return maps
+    return [gate(m) for gate, m in zip(filters.children(), maps, strict=True)]
 
 
 def shell(backbone: StagedBackbone) -> StagedBackbone:
@@ -266,7 +294,7 @@ class _Walk:
                 for part in by_key.values():
                     self._advance(state, held, part, at)
                 return
-            method.current.key = method.norm_key(tasks[0], self.group.stream)
+            method.current.key = method.norm_key(tasks[0], self.group.stream, name)
             state = method.unit(tasks[0], name)(state)
             at += 1
             for task in tasks:
@@ -281,7 +309,8 @@ class _Walk:
         chosen = positions(held, self.rows[task])
         if chosen is not None:
             feature = feature[self._images(chosen)]
-        return feature if self.group.views == 1 else feature.unflatten(0, (-1, self.group.views))
+        views = self.group.views
+        return feature if views == 1 else feature.reshape(-1, views, *feature.shape[1:])
 
     def _narrow(
         self, state: State, held: Tensor | None, tasks: list[str]
@@ -309,7 +338,7 @@ def union(rows: list[Tensor | None]) -> Tensor | None:
     if any(r is None for r in rows):
         return None
     known = [r for r in rows if r is not None]
-    return known[0] if len(known) == 1 else torch.cat(known).unique(sorted=True)
+    return known[0] if len(known) == 1 else torch.unique(torch.cat(known), sorted=True)
 
 
 def positions(held: Tensor | None, rows: Tensor | None) -> Tensor | None:

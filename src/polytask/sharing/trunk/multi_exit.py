@@ -70,21 +70,17 @@ class MultiExit(Trunk):
         return {task: self.backbone.resolve(unit, f"exits.{task}") for task, unit in exits.items()}
 
     def taps(self, task: str) -> list[str]:
-        count = self.tasks[task].taps
         if self.options.heads == "big":
             return super().taps(task)
-        if count == 1:
-            return [self.exits[task]]
-        reached = self.backbone.names[: self.backbone.position(self.exits[task]) + 1]
-        before = [unit for unit in self.backbone.stages.values() if unit in reached]
-        return [*before, self.exits[task]][-count:]
+        return self.taps_until(task, self.exits[task])
 
     def _is_own(self, task: str, name: str) -> bool:
         return name.replace(".", "_") in self.own[task] if task in self.own else False  # type: ignore[operator]
 
     def unit(self, task: str, name: str) -> nn.Module:
         if self._is_own(task, name):
-            return self.own[task][name.replace(".", "_")]  # type: ignore[index, return-value]
+            own: nn.Module = self.own[task][name.replace(".", "_")]  # type: ignore[index]
+            return own
         return super().unit(task, name)
 
     def key(self, task: str, name: str) -> Hashable:

@@ -9,20 +9,22 @@ switch distillation off), KL runs from teacher to student, branches may be any u
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Batch
-from polytask.distill.soft_targets import Direction, soft_target_loss
+from polytask.distill.soft_targets import BY_KIND, Direction
 from polytask.errors import UserError, unknown
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule, TermMaker
-from polytask.sharing.method import Outputs
+from polytask.sharing.method import MethodOptions, Outputs, Setting
 from polytask.sharing.trunk import Trunk, TrunkOptions
+
+Ratio = Annotated[float, Field(gt=0, le=1)]
 
 
 class DistillOptions(BaseModel):
@@ -38,11 +40,17 @@ class DistillOptions(BaseModel):
     direction: Direction = Field("teacher_student", description="KL(teacher ‖ student) or reverse")
     t2: bool = Field(False, description="multiply KD by temperature²")
 
+    @model_validator(mode="after")
+    def _is_convex(self) -> DistillOptions:
+        if self.mix == "convex" and self.alpha > 1:
+            raise ValueError("expected alpha between 0 and 1 with mix: convex")
+        return self
+
 
 class MultiPathOptions(TrunkOptions):
     """Where paths branch off and how they are distilled."""
 
-    branches: dict[str, str] | list[str] | list[float] | None = Field(
+    branches: dict[str, str] | list[str] | list[Ratio] | None = Field(
         None,
         description="unit per task; or units or parameter ratios in the order of tasks; "
         "by default ratios 1/t, 2/t, … 1",
@@ -54,10 +62,21 @@ class MultiPathOptions(TrunkOptions):
 
 
 class MultiPath(Trunk):
-    """Task i runs the trunk up to its branch, so that an earlier path is part of every later one."""
+    """A task runs the trunk up to its branch: an earlier path is part of every later one."""
 
     Options = MultiPathOptions
     options: MultiPathOptions
+
+    @classmethod
+    def refuses(cls, setting: Setting, options: MethodOptions) -> str | None:
+        assert isinstance(options, MultiPathOptions)
+        others = [name for name, task in setting.tasks.items() if task.kind not in BY_KIND]
+        if options.distill is False or not others:
+            return None
+        return (
+            f"self-auxiliary distillation matches class probabilities, which {', '.join(others)} "
+            "does not give; set distill: false"
+        )
 
     def make_backbone(self) -> StagedBackbone:
         plain = self.setting.new_backbone()
@@ -92,7 +111,7 @@ class MultiPath(Trunk):
         }
 
     def taps(self, task: str) -> list[str]:
-        return [self.branches[task]]
+        return self.taps_until(task, self.branches[task])
 
     def plan(self, schedule: Schedule) -> list[Phase]:
         options = self.options.distill
@@ -112,12 +131,9 @@ class MultiPath(Trunk):
                 with torch.no_grad():
                     taught = teachers[task](images)
                 student = outputs.predictions[task]
-                loss = soft_target_loss(
-                    student,  # type: ignore[arg-type]
-                    taught,
-                    options.temperature,
-                    options.direction,
-                    options.t2,
+                assert isinstance(student, torch.Tensor)
+                loss = BY_KIND[self.tasks[task].kind](
+                    student, taught, options.temperature, options.direction, options.t2
                 )
                 own, weight = self.tasks[task].loss(student, target.value)  # type: ignore[arg-type]
                 if options.mix == "convex":

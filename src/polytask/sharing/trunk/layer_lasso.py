@@ -1,0 +1,99 @@
+"""Layer selection: each task reads a learned, sparse mixture of the units of one stage.
+
+Source: the multi-task self-supervised baseline (MSVL) of Kim, Lee, Song, §2.2, after Doersch and
+Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV 2017.
+
+Only units whose maps have the shape of the stage's last are mixed. Doersch and Zisserman mix the
+third stage of a ResNet-101, its 23 blocks: `stage: layer3`; the trunk's rest is then not used.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polytask.batch import Batch
+from polytask.errors import UserError, unknown
+from polytask.loss import Term
+from polytask.sharing.method import MethodOptions, Outputs, Setting
+from polytask.sharing.trunk import Trunk, TrunkOptions
+from polytask.tasks.task import FeatureShape
+
+
+class LayerLassoOptions(TrunkOptions):
+    """What is mixed, and how strongly the mixture is pushed to few units."""
+
+    stage: str | None = Field(None, description="stage whose units are mixed; the last by default")
+    l1: float = Field(1e-3, ge=0, description="weight of the L1 penalty on the mixture")
+
+
+class Mixture(nn.Module):
+    """Σ a_m · L_m over maps L_m [..., C, H, W] of equal shape, a starting at 1/M."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.full((maps,), 1 / maps))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        mixed = self.a[0] * maps[0]
+        for weight, other in zip(self.a[1:], maps[1:], strict=True):
+            mixed = torch.addcmul(mixed, weight, other)
+        return [mixed]
+
+    def penalty(self) -> Tensor:
+        """‖a‖₁."""
+        return self.a.abs().sum()
+
+
+class LayerLasso(Trunk):
+    """The whole trunk is shared; a task's mixture says which units of a stage it reads."""
+
+    Options = LayerLassoOptions
+    options: LayerLassoOptions
+
+    @classmethod
+    def refuses(cls, setting: Setting, options: MethodOptions) -> str | None:
+        del options
+        several = [name for name, task in setting.tasks.items() if task.taps > 1]
+        return f"mixes the units of one stage; {several[0]} reads several" if several else None
+
+    def prepare(self) -> None:
+        stages = self.backbone.stages
+        chosen = self.options.stage or list(stages)[-1]
+        if chosen not in stages:
+            raise UserError(unknown("stage", "stage", chosen, stages))
+        ends = [0, *(self.backbone.position(end) + 1 for end in stages.values())]
+        at = list(stages).index(chosen)
+        units = [self.backbone.info[name] for name in self.backbone.names[ends[at] : ends[at + 1]]]
+        same = [
+            u for u in units if (u.channels, u.stride) == (units[-1].channels, units[-1].stride)
+        ]
+        if len(same) < 2:
+            raise UserError.at(
+                "stage",
+                f"{chosen} has only {units[-1].name} with maps of {units[-1].channels} channels; "
+                "a mixture needs two units or more",
+                f"Choose another of {', '.join(stages)}.",
+            )
+        self.mixed = [unit.name for unit in same]
+
+    def taps(self, task: str) -> list[str]:
+        del task
+        return self.mixed
+
+    def tail(self, task: str) -> nn.Module:
+        del task
+        return Mixture(len(self.mixed))
+
+    def tail_shapes(self, task: str, taps: list[FeatureShape]) -> list[FeatureShape]:
+        del task
+        return taps[-1:]
+
+    def extra_losses(self, batch: Batch, outputs: Outputs) -> list[Term]:
+        del outputs
+        mixtures = [m for m in map(self.tails.__getitem__, batch.tasks) if isinstance(m, Mixture)]
+        if not mixtures:
+            return []
+        penalty = torch.stack([mixture.penalty() for mixture in mixtures]).sum()
+        return [Term("layer_lasso", None, penalty, self.options.l1)]
