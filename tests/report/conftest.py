@@ -199,6 +199,7 @@ def write_comparison(
         "versions": {"python": "3.11.2", "polytask": "0.1.0", "torch": "2.15.0"},
     }
     (folder / "results.json").write_text(json.dumps(results), "utf-8")
+    (folder / "config.yaml").write_text("seeds: 3\ntrain: {epochs: 30}\n", "utf-8")
     return results
 
 

@@ -130,6 +130,16 @@ def test_a_shared_unit_is_one_box_and_an_exit_is_the_last_unit_before_the_own_pa
     assert boxes["head", ("a",)] == ["a"]
 
 
+def test_what_a_path_holds_beyond_its_units_is_its_head():
+    bare = PathCost(params=25, macs=230, units=[Unit("stem", "shared", 10, 100)])
+    shown = picture({"a": bare, "b": bare})
+    assert shown.rows == ["stem", "head"]
+    assert [box.unit for box in shown.boxes if box.row == "head"] == [
+        Unit("head", "a", 15, 130),
+        Unit("head", "b", 15, 130),
+    ]
+
+
 def test_columns_stand_in_lanes_of_their_own_and_links_after_their_unit():
     both = [("a/stem", "a"), ("a/layer1", "a"), ("b/stem", "b"), ("b/layer1", "b")]
     shown = picture({t: path(*both, ("links/stem", t), ("head", t)) for t in ("a", "b")})

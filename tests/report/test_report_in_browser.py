@@ -37,6 +37,12 @@ const table = document.querySelector("#results table");
 const first = () => table.tBodies[0].rows[0].cells[1].dataset.value;
 const before = first();
 table.tHead.rows[0].cells[1].querySelector("button").click();
+const bubble = document.getElementById("tip");
+const point = (element) => {
+  element.dispatchEvent(new PointerEvent("pointermove", {bubbles: true, clientX: 5, clientY: 5}));
+  return bubble.hidden ? null : bubble.textContent;
+};
+const tips = [point(document.querySelector("#spreads .mark")), point(document.body)];
 parent.document.documentElement.dataset.probe = JSON.stringify({
   inner: innerWidth,
   scroll: root.scrollWidth,
@@ -45,6 +51,7 @@ parent.document.documentElement.dataset.probe = JSON.stringify({
   after: first(),
   most: Math.max(...[...table.tBodies[0].rows].map((r) => Number(r.cells[1].dataset.value))),
   sorted: table.tHead.rows[0].cells[1].getAttribute("aria-sort"),
+  tips: tips,
   alive: window.alive === true,
 });
 """
@@ -82,6 +89,12 @@ def test_a_click_on_a_header_sorts_the_table(finished, tmp_path):
     assert found["sorted"] == "descending"
     assert float(found["after"]) == found["most"]
     assert found["before"] != found["after"]
+
+
+def test_marks_tell_their_numbers_while_pointed_at(finished, tmp_path):
+    over, beside = probed(report(finished), 1400, tmp_path)["tips"]
+    assert re.fullmatch(r"single: [\d.]+ ± [\d.]+ \(seeds: .*\)", over)
+    assert beside is None
 
 
 def test_long_and_hostile_names_neither_run_nor_widen_the_page(tmp_path, make_comparison):

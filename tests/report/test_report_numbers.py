@@ -35,6 +35,7 @@ def test_counts_have_three_digits_and_never_a_thousand_of_a_unit(amount, text):
         ("miou", 1.0, "100.0"),
         ("abs_error", 0.12345, "0.123"),
         ("mean_angle", 24.56, "24.6"),
+        ("mean_angle", 0.0, "0.0"),
         ("accuracy", None, "–"),
         ("accuracy", math.inf, "–"),
     ],
@@ -45,6 +46,8 @@ def test_shares_are_percent_with_one_decimal_and_errors_keep_their_unit(metric, 
 
 def test_no_spread_is_claimed_for_one_seed():
     assert numbers.mean_std("accuracy", 0.5, 0.01, [0.49, 0.51]) == "50.0 ± 1.0"
+    assert numbers.mean_std("abs_error", 0.854, 0.0217, [0.8, 0.9]) == "0.854 ± 0.022"
+    assert numbers.mean_std("mean_angle", 24.56, 1.26, [24, 25]) == "24.6 ± 1.3"
     assert numbers.mean_std("accuracy", 0.5, 0.0, [0.5]) == "50.0"
     assert numbers.mean_std("accuracy", 0.5, None, [0.5, None]) == "50.0"
     assert numbers.mean_std("accuracy", None, None, [None]) == "–"

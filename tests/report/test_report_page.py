@@ -5,6 +5,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -156,6 +158,36 @@ def test_every_figure_says_in_words_what_it_shows(page):
     assert all(a.get("alt") for t, a in page.tags if t == "img")
 
 
+def luminance(colour):
+    """Relative luminance of #rrggbb as WCAG 2.2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_have_the_contrast_that_reading_takes(page):
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", page.text, re.S)
+    )
+    assert set(light) == set(dark)
+    for theme in (light, dark):
+        for text, ground in [
+            *((t, g) for t in ("ink", "muted", "accent") for g in ("surface", "page", "code")),
+            *((v, f"{v}-bg") for v in ("helps", "hurts", "unclear")),
+        ]:
+            assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
+        marks = [name for name in theme if name.startswith("hue")]
+        assert len(marks) == 8
+        for mark in ("baseline", *marks):
+            assert contrast(theme[mark], theme["surface"]) >= 3, mark
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
@@ -247,6 +279,24 @@ def test_an_unreadable_results_json_is_said(comparison, content):
     assert "No verdict yet." in page.text
 
 
+def test_a_task_that_does_not_learn_is_told_beside_the_verdict(comparison):
+    results = json.loads((comparison / "results.json").read_text())
+    results["methods"]["hard_filter"]["health"]["read_print"] = "at_chance"
+    (comparison / "results.json").write_text(json.dumps(results))
+    text = words(comparison)
+    assert "read_print is at chance with hard_filter" in text
+    assert text.index("is at chance with") < text.index("Test scores")
+
+
+def test_own_parameters_are_what_the_path_holds_beyond_the_shared_units(comparison):
+    cost = json.loads((comparison / "hard_filter" / "seed0" / "cost.json").read_text())
+    path = cost["tasks"]["read_print"]
+    own = path["params"] - sum(u[2] for u in path["units"] if u[1] == "shared")
+    row = page_of(comparison).rows["training"][-1]
+    assert [cell for cell, _ in row][:2] == ["read_print", "read_handwriting"]
+    assert row[3][0] == f"{own / 1000:.2f} k"
+
+
 def test_a_cut_off_line_of_metrics_is_counted(comparison):
     path = comparison / "hard_filter" / "seed0" / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
@@ -312,3 +362,11 @@ def test_any_value_out_of_place_leaves_a_page(tmp_path, make_comparison, data, v
     holder[last] = value
     (tmp_path / "c" / file).write_text(json.dumps(document))
     assert page_of(tmp_path / "c").sections[0] == "verdict"
+
+
+def test_the_page_is_built_without_torch(comparison):
+    code = (
+        "import sys; from pathlib import Path; from polytask.report import report\n"
+        "report(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(comparison)]).returncode == 0

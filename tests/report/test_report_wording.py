@@ -82,6 +82,8 @@ def test_nothing_is_recommended_beyond_the_evidence():
     assert what.startswith("Keep the single-task networks, or use a")
     assert "−1.3 % cannot be ruled out" in why
     assert "use a" not in " ".join(recommendation({"single": SINGLE, "a": dear}, 3))
+    hurting = judged("unclear", 0.1, (-1.3, 1.5), tasks={"x": "hurts"})
+    assert "use a" not in " ".join(recommendation({"single": SINGLE, "a": hurting}, 3))
 
 
 def test_a_run_is_headed_by_its_primary_scores():

@@ -167,7 +167,7 @@ def _read_comparison(path: Path, folders: list[Path]) -> Folder:
         is_comparison=True,
         methods={name: methods[name] for name in names},
         runs={name: runs.get(name, []) for name in names},
-        config=_config_text(results.config) if results else _first_config(runs),
+        config=_comparison_config(path, results, runs),
         versions=results.versions if results else {},
         facts=results.tasks if results else {},
         has_results=results is not None,
@@ -277,7 +277,12 @@ def _spread(values: list[float | None]) -> Spread:
     )
 
 
-def _first_config(runs: Mapping[str, list[Run]]) -> str:
+def _comparison_config(path: Path, results: Results | None, runs: Mapping[str, list[Run]]) -> str:
+    """The resolved config as a file says it, else as the results hold it."""
+    if (path / "config.yaml").exists():
+        return (path / "config.yaml").read_text("utf-8", errors="replace")
+    if results and results.config is not None:
+        return _config_text(results.config)
     return next((run.config for found in runs.values() for run in found if run.config), "")
 
 
@@ -286,8 +291,8 @@ def _first_cost(runs: list[Run]) -> Cost | None:
 
 
 def _config_text(config: Any) -> str:
-    if config is None or isinstance(config, str):
-        return config or ""
+    if isinstance(config, str):
+        return config
     import yaml
 
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

@@ -38,16 +38,23 @@ def score(metric: str, value: float | None) -> str:
     """A metric's value: one decimal of a percent, or three digits."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    return f"{100 * value:.1f}" if is_percent(metric) else f"{value:.3g}"
+    return f"{scaled(metric, value):.{_decimals(metric, value)}f}"
 
 
 def mean_std(
     metric: str, mean: float | None, std: float | None, per_seed: Sequence[float | None]
 ) -> str:
     """`93.4 ± 0.6`; the mean alone where fewer than two seeds leave no spread to speak of."""
-    if not known(std) or sum(map(known, per_seed)) < 2:
+    if mean is None or std is None or not known(std) or sum(map(known, per_seed)) < 2:
         return score(metric, mean)
-    return f"{score(metric, mean)} ± {score(metric, std)}"
+    return f"{score(metric, mean)} ± {scaled(metric, std):.{_decimals(metric, mean)}f}"
+
+
+def _decimals(metric: str, value: float) -> int:
+    """One for a percentage; else what three digits take."""
+    if is_percent(metric) or not value or not math.isfinite(value):
+        return 1
+    return min(max(2 - math.floor(math.log10(abs(value))), 0), 9)
 
 
 def signed(value: float | None) -> str:

@@ -120,6 +120,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "left_out": left_out,
         "failures": sections.failures(folder),
         "skipped": sections.skipped(folder),
+        "troubles": sections.troubles(folder),
         "normalisation": sections.normalisation(folder),
         "metrics": sections.metric_rows(folder),
         "reasons": sections.reasons(folder),
@@ -149,9 +150,10 @@ def _verdict(folder: Folder) -> dict[str, Any]:
 
 def _commands(folder: Folder) -> list[str]:
     name = folder.path.resolve().name
-    again, rebuild = shlex.quote(f"{name}-again"), f"polytask report {shlex.quote(name)}"
+    config, again = shlex.quote(f"{name}/config.yaml"), shlex.quote(f"{name}-again")
+    rebuild = f"polytask report {shlex.quote(name)}"
     if folder.is_comparison:
-        return [f"polytask compare config.yaml --out {again}", rebuild]
+        return [f"polytask compare {config} --out {again}", rebuild]
     (run,) = folder.all_runs()
     method, seed = shlex.quote(run.method), shlex.quote(run.seed)
-    return [f"polytask train config.yaml --method {method} --seed {seed} --out {again}", rebuild]
+    return [f"polytask train {config} --method {method} --seed {seed} --out {again}", rebuild]

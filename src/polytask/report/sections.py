@@ -12,6 +12,7 @@ from typing import Any
 from polytask.report import numbers
 from polytask.report.folder import Folder, Run
 from polytask.report.records import MethodResult
+from polytask.report.wording import listed
 
 SIGNS = {"helps": "▲", "hurts": "▼", "unclear": "◇"}
 HEALTH = {
@@ -188,7 +189,7 @@ def samples(folder: Folder) -> tuple[list[Sample], list[str]]:
             room -= len(content)
             width, height = struct.unpack(">II", content[16:24])
             uri = "data:image/png;base64," + base64.b64encode(content).decode()
-            found.append(Sample(path.stem.replace("_", " "), uri, width, height))
+            found.append(Sample(path.stem.replace("_", " ").replace("-", " "), uri, width, height))
     return found, left_out
 
 
@@ -237,7 +238,7 @@ def _parameters(method: MethodResult, task: str) -> tuple[str, str]:
     elsewhere = {u.name for t, p in paths.items() if t != task for u in p.units if "/" in u.name}
     units = paths[task].units
     shared = sum(u.params for u in units if u.owner == "shared" or u.name in elsewhere)
-    return numbers.count(shared), numbers.count(sum(u.params for u in units) - shared)
+    return numbers.count(shared), numbers.count(max(paths[task].params - shared, 0))
 
 
 def _waiting(runs: list[Run]) -> str:
@@ -264,6 +265,16 @@ def health(folder: Folder) -> list[tuple[str, str, list[tuple[str, str]]]]:
         if states:
             rows.append((task, text, states))
     return rows
+
+
+def troubles(folder: Folder) -> list[tuple[str, str, str]]:
+    """(task, state, methods) of tasks that do not learn, which no verdict should hide."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for task, _, states in health(folder):
+        for method, state in states:
+            if state != HEALTH["learning"]:
+                found.setdefault((task, state), []).append(method)
+    return [(task, state, listed(methods)) for (task, state), methods in found.items()]
 
 
 def failures(folder: Folder) -> list[tuple[str, str, str]]:

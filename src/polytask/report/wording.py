@@ -101,10 +101,14 @@ def recommendation(methods: Mapping[str, MethodResult], seeds: int) -> tuple[str
         return "Keep the single-task networks.", ""
     if seeds < FEWEST_SEEDS:
         return f"Run at least {FEWEST_SEEDS} seeds before deciding.", ""
-    cheaper = [n for n in open_ if no_difference(judged[n]) and _saving(n, methods)]
+    cheaper = [
+        n
+        for n in open_
+        if no_difference(judged[n]) and _saving(n, methods) and not _tasks_of(judged[n], "hurts")
+    ]
     if not cheaper:
         return "Keep the single-task networks, or run more seeds to settle it.", ""
-    best = min(cheaper, key=lambda n: _total(methods[n]) or 0)
+    best = max(cheaper, key=lambda n: _order(methods[n]))
     gain = judged[best].delta_m
     low = numbers.signed(gain.ci95[0] if gain and gain.ci95 else None)
     return (
@@ -133,14 +137,10 @@ def _with_verdict(judged: Mapping[str, MethodResult], value: str) -> list[str]:
 
 
 def _order(result: MethodResult) -> tuple[float, float]:
-    """What methods that help are chosen by: validation data, which the test has not seen."""
+    """What decides among methods with the same verdict: validation data before the test."""
     gain = result.delta_m.mean if result.delta_m else None
     pair = (result.validation_delta_m, gain)
     return tuple(float("-inf") if v is None else v for v in pair)  # type: ignore[return-value]
-
-
-def _total(result: MethodResult) -> float | None:
-    return result.cost.total.macs if result.cost and result.cost.total else None
 
 
 def _saving(name: str, methods: Mapping[str, MethodResult]) -> str:

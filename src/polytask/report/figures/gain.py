@@ -19,7 +19,7 @@ def gain_figure(gains: Mapping[str, Gain], looks: Mapping[str, Look]) -> str:
     values = [0.0, *known.values(), *(v for pair in bounds.values() if pair for v in pair)]
     with style():
         chart = Chart(ROW * len(known) + 44)
-        axes = chart.axes(100, 8, 104, 36, xlim=padded(values, least=1.0))
+        axes = chart.axes(98, 8, 122, 36, xlim=padded(values, least=1.0))
         axes.set_ylim(len(known) - 0.5, -0.5)
         axes.set_yticks(range(len(known)), [shorten(m, 15) for m in known], color=INK)
         axes.grid(visible=False, axis="y")

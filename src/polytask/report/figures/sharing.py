@@ -48,9 +48,10 @@ def picture(paths: Mapping[str, PathCost]) -> Picture:
     runs it: one box over neighbouring lanes where it is shared.
     """
     placed: dict[tuple[str, str], Box] = {}
-    lanes, rows = list(paths), _rows(paths)
-    for task, path in paths.items():
-        for unit in path.units:
+    units = {task: _with_rest(task, path) for task, path in paths.items()}
+    lanes, rows = list(paths), _rows(units)
+    for task, parts in units.items():
+        for unit in parts:
             column, row = _split(unit.name)
             if unit.owner == SHARED or column in ("", LINKS):
                 key = (unit.name, SHARED if unit.owner == SHARED or column else task)
@@ -64,8 +65,8 @@ def picture(paths: Mapping[str, PathCost]) -> Picture:
             if lane not in box.lanes:
                 box.lanes.append(lane)
     exits = {
-        task: next((_split(u.name)[1] for u in reversed(path.units) if u.name not in OWN), "")
-        for task, path in paths.items()
+        task: next((_split(u.name)[1] for u in reversed(parts) if u.name not in OWN), "")
+        for task, parts in units.items()
     }
     return Picture(lanes, rows, list(placed.values()), exits)
 
@@ -76,12 +77,20 @@ def _split(name: str) -> tuple[str, str]:
     return column, f"⇄ {unit}" if column == LINKS else unit
 
 
-def _rows(paths: Mapping[str, PathCost]) -> list[str]:
+def _with_rest(task: str, path: PathCost) -> list[Unit]:
+    """The path's units, and what it holds beyond them: filter and head in one."""
+    params = path.params - sum(unit.params for unit in path.units)
+    macs = path.macs - sum(unit.macs for unit in path.units)
+    rest = [Unit("head", task, max(params, 0), max(macs, 0))] if params > 0 or macs > 0 else []
+    return [*path.units, *rest]
+
+
+def _rows(units: Mapping[str, Sequence[Unit]]) -> list[str]:
     """All units in one list that keeps every task's own order."""
     merged: list[str] = []
-    for path in paths.values():
+    for parts in units.values():
         at = 0
-        for unit in path.units:
+        for unit in parts:
             column, row = _split(unit.name)
             if row in merged:
                 at = max(at, merged.index(row) + 1)
