@@ -36,6 +36,7 @@ NAMES = {
     "vit_base_patch16_224": "12 transformer blocks, 86 M parameters (timm)",
     "vit_small_patch16_dinov3": "12 transformer blocks with rotary positions, 22 M (timm)",
 }
+FAMILIES = ["convnext*", "vit*"]
 
 
 def build(name: str, options: Options) -> StagedBackbone:
@@ -46,9 +47,10 @@ def build(name: str, options: Options) -> StagedBackbone:
     """
     import timm
 
-    if not timm.is_model(name):
-        hint = nearest(name, timm.list_models(["convnext*", "vit*"]))
-        raise UserError.at("backbone.name", f'timm {timm.__version__} has no "{name}".', hint)
+    known = [m for tags in (False, True) for m in timm.list_models(FAMILIES, include_tags=tags)]
+    if name not in known:
+        problem = f'timm {timm.__version__} has no model "{name}".'
+        raise UserError.at("backbone.name", problem, nearest(name, known))
     is_vit = name.startswith("vit")
     options.refuse(options.only_all(name), *(_no_vit(name, options) if is_vit else ()))
     network = _vit(name, options) if is_vit else _convnext(name, options)

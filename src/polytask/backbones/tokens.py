@@ -60,7 +60,7 @@ class TokenBackbone(StagedBackbone):
 
     def take(self, state: State, rows: Tensor) -> State:
         """The given images of a state."""
-        return state if isinstance(state, Tensor) else (state[0][rows], *state[1:])
+        return state[rows] if isinstance(state, Tensor) else (state[0][rows], *state[1:])
 
     def classifier(self, classes: int) -> nn.Module:
         """Mean of the patches, timm's norm behind it where the model has one, one linear layer."""
@@ -99,7 +99,9 @@ class PatchEmbedding(nn.Module):
         if (rows * self.cell[0], columns * self.cell[1]) != (height, width):
             problem = f"got {height}×{width} pixels; expected multiples of {self.cell} patches."
             raise UserError.at("image_size", problem)
-        tokens: Tensor = self.embed.forward_features(images)
+        # Views inside timm are ambiguous for no images: embed one and take none of it.
+        some = images if len(images) else images.new_zeros(1, *images.shape[1:])
+        tokens: Tensor = self.embed.forward_features(some)[: len(images)]
         grid = tokens.new_empty(rows, columns, 0)
         if self.rotary is not None:
             return tokens, grid, self.rotary.get_embed(shape=[rows, columns])

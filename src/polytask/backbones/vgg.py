@@ -40,7 +40,7 @@ class VGG(PlainBackbone):
         first, second = self.hidden
         head = nn.Sequential(
             nn.MaxPool2d(2, 2),
-            nn.AdaptiveAvgPool2d(7),
+            nn.AdaptiveAvgPool2d((7, 7)),
             nn.Flatten(),
             nn.Linear(channels * 7 * 7, first),
             nn.ReLU(inplace=True),
