@@ -54,6 +54,8 @@ class Phase:
     `tasks`: those whose losses count, `None` for all, `()` for none.
     `data`: the data sets to draw from, `None` for those of the phase's tasks.
     `part`: the share of the training images, [start, stop) of a fixed order of each data set.
+    `joint_pace`: an epoch has the steps, and a step the images of a task, that joint training of
+    all tasks would give; so phases of one task see as much of it (`match: samples`).
     `trainable`: regular expressions over parameter names.
     `until`: ends the phase early when true after an epoch; it must depend on checkpointed state.
     `modules`: teachers and adapters: kept in `state/`, never in path, cost or model file; their
@@ -67,6 +69,7 @@ class Phase:
     tasks: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     part: tuple[float, float] = (0.0, 1.0)
+    joint_pace: bool = False
     trainable: tuple[str, ...] = (r"^(?!modules\.)",)
     groups: Sequence[ParameterGroup] = ()
     update: str | Mapping[str, Any] = "joint"

@@ -300,6 +300,31 @@ def test_a_phase_of_some_tasks_draws_from_their_sets_alone(make, partly, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("task", PARTLY)
+def test_at_joint_pace_a_task_sees_the_images_of_joint_training_alone(make, partly, shape, task):
+    data = make.build(partly, PARTLY, **shape)
+    (joint,), (alone,) = epochs(data), epochs(data, tasks=(task,), joint_pace=True)
+    assert len(alone) == len(joint) == data.steps((task,), joint_pace=True)
+    assert [numbers(b, task) for b in alone] == [numbers(b, task) for b in joint]
+    assert {t for b in alone for t in b.tasks} == {task}
+    assert all(len(b.groups) == 1 for b in alone)
+    assert sum(b.images for b in alone) == data.mix().longest
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_at_joint_pace_a_part_fills_a_whole_epoch(make, partly, shape):
+    data = make.build(partly, PARTLY, **shape)
+    (made,) = epochs(data, part=(0.0, 0.5), joint_pace=True)
+    assert len(made) == data.steps()
+    drawn = [i for b in made for i, _ in numbers(b, "one")]
+    pool = data.sets["a"].pool(("one",), data.seed, (0.0, 0.5)).tolist()
+    assert set(drawn) == set(pool)
+    assert len(drawn) == data.mix().longest > len(pool)
+    counts = [drawn.count(i) for i in pool]
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_parts_share_out_the_training_images(make, shape):
     data = make.build({"a": make.numbered(40, classes=4)}, {"one": ("a", "label")}, **shape)
 

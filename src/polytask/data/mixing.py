@@ -58,14 +58,20 @@ def pass_order(seed: int, data: str, epoch: int, number: int, pool: Ints) -> Int
 
 @dataclass(frozen=True)
 class Mix:
-    """An epoch over several feeds: each gives `longest` draws, at most `share` a step."""
+    """An epoch over several feeds: each gives `longest` draws, at most `share` a step.
+
+    `length`: those draws, the images of the largest feed unless given.
+    """
 
     feeds: Sequence[Feed]
     share: int
+    length: int | None = None
 
     @property
     def longest(self) -> int:
-        """The images of the largest feed."""
+        """The draws of each feed."""
+        if self.length is not None:
+            return self.length
         return max((len(feed.pool) for feed in self.feeds), default=0)
 
     @property

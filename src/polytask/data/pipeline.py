@@ -112,21 +112,37 @@ class Data:
         data = self.sets[dataset]
         return torch.from_numpy(data.store.take(data.splits[split][positions]))
 
-    def mix(self, tasks: Collection[str] | None = None, part: Part = WHOLE) -> Mix:
+    def mix(
+        self,
+        tasks: Collection[str] | None = None,
+        part: Part = WHOLE,
+        joint_pace: bool = False,
+    ) -> Mix:
         """What an epoch of the given tasks (all by default) draws from."""
-        wanted = [t for t in self.data_of if tasks is None or t in tasks]
+        wanted = set(self.data_of if tasks is None else tasks)
+        drawing = set(self.data_of) if joint_pace else wanted
         feeds = []
         for name, data in self.sets.items():
-            mine = tuple(t for t in data.labels if t in wanted)
-            groups = [mine] if self.mixing == "integrated" else [(t,) for t in mine]
-            feeds += [Feed(name, g, data.pool(g, self.seed, part)) for g in groups if g]
+            mine = tuple(t for t in data.labels if t in drawing)
+            for group in [mine] if self.mixing == "integrated" else [(t,) for t in mine]:
+                labelled = tuple(t for t in group if t in wanted)
+                if labelled:
+                    feeds.append(Feed(name, labelled, data.pool(group, self.seed, part)))
         feeds = [feed for feed in feeds if len(feed.pool)]
+        if joint_pace:
+            whole = self.mix()
+            return Mix(feeds, whole.share, whole.longest)
         per_feed = len(feeds) if self.mixing == "integrated" else 1
         return Mix(feeds, share=max(1, self.batch // max(1, per_feed)))
 
-    def steps(self, tasks: Collection[str] | None = None, part: Part = WHOLE) -> int:
+    def steps(
+        self,
+        tasks: Collection[str] | None = None,
+        part: Part = WHOLE,
+        joint_pace: bool = False,
+    ) -> int:
         """Steps of an epoch of the given tasks (all by default)."""
-        return self.mix(tasks, part).steps
+        return self.mix(tasks, part, joint_pace).steps
 
     def epoch(
         self,
@@ -134,14 +150,17 @@ class Data:
         *,
         tasks: Collection[str] | None = None,
         part: Part = WHOLE,
+        joint_pace: bool = False,
         start: int = 0,
     ) -> Generator[Batch, None, None]:
         """The training batches of an epoch from step `start`, each made while the last is in use.
 
         Only data sets of the given `tasks` (all by default) take part, and only those tasks have
-        targets. `part`: the share of the training images, [start, stop) of a fixed order.
+        targets. `part`: the share of the training images, [start, stop) of a fixed order. With
+        `joint_pace` an epoch has the steps, and a step the images of each data set, that it would
+        have with all tasks and all images: without a `part` they are the very same images.
         """
-        mix = self.mix(tasks, part)
+        mix = self.mix(tasks, part, joint_pace)
         draws = [mix.draws(feed, self.seed, epoch) for feed in mix.feeds]
 
         def make(step: int) -> Batch:

@@ -276,7 +276,7 @@ class _Run:
         return result
 
     def _steps(self, phase: Phase) -> int:
-        return self.data.steps(phase.tasks, phase.part)
+        return self.data.steps(phase.tasks, phase.part, phase.joint_pace)
 
     def _loop(self, phase: Phase) -> Loop:
         return Loop(
@@ -290,6 +290,7 @@ class _Run:
         else:
             if before is not None and phase.keep_balancer:
                 loop.balancer.load_state_dict(before.balancer.state_dict())
+            self.best, self.unimproved = float("-inf"), 0  # the epoch is chosen in the last phase
             self.method.on_phase_start(loop)
             self._save(loop)
         while not loop.is_done and not self._stop_early():
@@ -347,6 +348,7 @@ class _Run:
         if self.config.train.select == "best" and best.exists():
             checkpoint.load_weights(best, self.method)
         checkpoint.save_weights(self.folder / "model.safetensors", self.method)
+        checkpoint.write_json(self.folder / "cost.json", measure(self.method).as_dict())
         val, test = self._evaluate("val"), self._evaluate("test")
         self._keep_rows(self.rows)
         self._add_row(loop, "test", flat(test))
@@ -403,8 +405,9 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
     run = _Run(config, entry, seed, Path(os.devnull), Silent(), None, None)
     first = run._plan(run._untrained_single_paths)[0]
     loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
+    run.method.on_phase_start(loop)
     reached: set[str] = set()
-    for batch, _ in zip(run.data.epoch(0, tasks=loop.phase.tasks), range(2), strict=False):
+    for batch, _ in zip(loop.rule.batches(loop, 0), range(2), strict=False):
         loop.step(batch)
         loop.step_in_epoch += 1
         reached |= {n for n, p in loop.parameters.items() if p.grad is not None}

@@ -25,14 +25,20 @@ class UpdateRule(ABC):
     def __init__(self, **options: Any) -> None:
         self.options = options
 
+    def part(self, loop: Loop) -> tuple[float, float]:
+        """The share of the training images that the current epoch draws from."""
+        return loop.phase.part
+
     def steps(self, loop: Loop) -> int:
         """Steps in one epoch."""
-        return loop.data.steps(loop.phase.tasks, loop.phase.part)
+        phase = loop.phase
+        return loop.data.steps(phase.tasks, self.part(loop), phase.joint_pace)
 
     def batches(self, loop: Loop, start: int) -> Iterator[Batch]:
         """The epoch's batches from step `start` on."""
+        phase, part = loop.phase, self.part(loop)
         return loop.data.epoch(
-            loop.epoch, tasks=loop.phase.tasks, part=loop.phase.part, start=start
+            loop.epoch, tasks=phase.tasks, part=part, joint_pace=phase.joint_pace, start=start
         )
 
     @abstractmethod

@@ -32,16 +32,11 @@ class Rule(UpdateRule):
         self.period = period
         self.parts = parts
 
-    def _part(self, loop: Loop) -> tuple[float, float]:
+    def part(self, loop: Loop) -> tuple[float, float]:
         return self.parts[loop.epoch % len(self.parts)] if self.parts else loop.phase.part
 
-    def steps(self, loop: Loop) -> int:
-        return loop.data.steps(loop.phase.tasks, self._part(loop))
-
     def run(self, loop: Loop, start: int) -> None:
-        part = self._part(loop)
-        batches = loop.data.epoch(loop.epoch, tasks=loop.phase.tasks, part=part, start=start)
-        for at, batch in enumerate(batches, start):
+        for at, batch in enumerate(self.batches(loop, start), start):
             turn = loop.epoch if self.parts else at // self.period
             pattern = self.members[turn % len(self.members)]
             loop.step(batch, only=pattern)
