@@ -91,5 +91,5 @@ def test_a_run_is_headed_by_its_primary_scores():
         tasks={"a": {"other": 0.1, "accuracy": 0.5}, "depth": {"abs_error": 0.25}},
         primary={"a": "accuracy", "depth": "abs_error"},
     )
-    assert run_headline(result) == "a: 50.0 % accuracy; depth: 0.25 abs error"
+    assert run_headline(result) == "a: 50.0 % accuracy; depth: 0.250 abs error"
     assert run_headline(None) == "This run has not finished."
