@@ -91,6 +91,14 @@ def test_marks_carry_the_numbers():
     assert titles[1] == "hard: 50.0 ± 10.0 (seeds: 40.0, 60.0, –)"
 
 
+def test_a_spread_wider_than_its_seeds_is_not_cut_off():
+    wide = {"hard": Spread(mean=0.5, std=0.3, per_seed=[0.45, 0.55])}
+    root = ElementTree.fromstring(spread_figure("accuracy", wide, LOOKS))
+    ticks = [float(e.text) for e in root.iter("text") if re.fullmatch(r"[\d.]+", e.text)]
+    assert min(ticks) <= 30
+    assert max(ticks) >= 70
+
+
 def test_methods_look_alike_in_every_figure_and_single_is_the_baseline():
     found = looks(["a", "single", "b"])
     assert found["single"].role == "baseline"

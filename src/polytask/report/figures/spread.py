@@ -29,6 +29,10 @@ def spread_figure(
         for method, s in spreads.items()
     }
     values = [x for found in seeds.values() for x in found]
+    for spread in spreads.values():
+        if spread.mean is not None and spread.std is not None:
+            ends = (spread.mean - spread.std, spread.mean + spread.std)
+            values += [numbers.scaled(metric, end) for end in ends if numbers.known(end)]
     least = 1.0 if numbers.is_percent(metric) else 0.0
     limits = padded(values, least)
     with style():
