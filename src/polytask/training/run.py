@@ -35,7 +35,10 @@ from polytask.training.world import World
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
 
-SAVE_SECONDS = 20.0
+# Seconds of training between two saves: saving takes at most a fiftieth of the time, but is done
+# every 25 seconds at the latest.
+SAVE_SECONDS = (3.0, 25.0)
+SAVE_SHARE = 50
 
 
 class Stopped(KeyboardInterrupt):
@@ -117,6 +120,7 @@ class _Run:
         self.unimproved = 0
         self.clock = Clock()
         self.saved_at = time.monotonic()
+        self.save_every = SAVE_SECONDS[0]
         self.total_steps = 0
         self.done_steps = 0
 
@@ -227,6 +231,7 @@ class _Run:
     # State.
 
     def _save(self, loop: Loop | None) -> None:
+        began = time.monotonic()
         checkpoint.save_state(
             self.folder,
             {
@@ -245,6 +250,8 @@ class _Run:
             },
         )
         self.saved_at = time.monotonic()
+        least, most = SAVE_SECONDS
+        self.save_every = min(most, max(least, SAVE_SHARE * (self.saved_at - began)))
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
@@ -314,7 +321,7 @@ class _Run:
         if self.progress.is_stopping:
             self._save(loop)
             raise Stopped("interrupted, the state is saved; --resume goes on")
-        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+        if time.monotonic() - self.saved_at > self.save_every:
             self._save(loop)
 
     def _report_epoch(self, loop: Loop, losses: Mapping[str, float]) -> None:
