@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from polytask.errors import Diverged, UserError
 from polytask.training import checkpoint
-from polytask.training.run import Stopped, dry_run
+from polytask.training.dry_run import dry_run
+from polytask.training.run import Stopped
 
 DATA_OF = {"read_handwriting": "handwritten", "read_print": "printed"}
 WITHOUT_NORM = {"backbone": {"name": "alexnet_reduced", "width": 0.125}}

@@ -43,7 +43,7 @@ def train(
 
     chosen = read_config(config, overrides or ())
     if dry_run:
-        from polytask.training.run import dry_run as try_method
+        from polytask.training.dry_run import dry_run as try_method
 
         entry = chosen.method(method)
         for line in try_method(chosen, entry, chosen.seeds[0] if seed is None else seed):

@@ -62,7 +62,7 @@ def dry_run(
         UserError: the input is wrong, or a unit gets no gradient.
         Diverged: a loss is not finite.
     """
-    from polytask.training.run import dry_run as try_method
+    from polytask.training.dry_run import dry_run as try_method
 
     chosen = _read(config, overrides)
     for entry in chosen.methods:

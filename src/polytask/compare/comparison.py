@@ -16,14 +16,14 @@ from polytask import registry
 from polytask.compare.machine import default_jobs
 from polytask.compare.outcome import ERROR, RESULT, Outcome, read_cost, read_outcome, run_label
 from polytask.compare.pool import Pool
-from polytask.compare.results import RESULTS, TABLE, Results, versions
+from polytask.compare.results import RESULTS, TABLE, Results
 from polytask.compare.summary import BASELINE, Plan, Summary
 from polytask.compare.worker import Job, Reply, Setup
 from polytask.config import Config
 from polytask.errors import RunError
 from polytask.training import output
 from polytask.training.checkpoint import write_text
-from polytask.training.fingerprint import KEPT
+from polytask.training.fingerprint import KEPT, versions
 from polytask.training.interrupt import terminates_like_interrupt
 from polytask.training.progress import Finished, Message, Overall, Show
 

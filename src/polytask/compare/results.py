@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RESULTS, TABLE = "results.json", "results.csv"
-PACKAGES = ("polytask", "torch", "torchvision", "timm", "torchjd", "torchmetrics", "numpy")
 COLUMNS = ("method", "seed", "task", "metric", "split", "value")
 
 
@@ -150,8 +147,3 @@ def best_run(folder: Path) -> tuple[str, int]:
         RunError: the comparison has not finished.
     """
     return Results.read(folder).best
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +16,8 @@ from polytask.registry import PACKAGE
 
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
+
+PACKAGES = ("polytask", "torch", "torchvision", "timm", "torchjd", "torchmetrics", "numpy")
 
 # Finished runs that an overwritten comparison leaves behind for reuse.
 KEPT = ".finished"
@@ -34,11 +37,16 @@ def run_hash(
         "options": entry.options.model_dump(mode="json") if entry.options else {},
         "seed": seed,
         "data": dict(data_fingerprint),
-        "versions": {name: version(name) for name in ("polytask", "torch", "torchvision")},
+        "versions": versions(),
         "code": code_digest(),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 @cache

@@ -16,20 +16,19 @@ from filelock import FileLock
 from torch import nn
 
 from polytask import tasks as task_kinds
-from polytask.cost import measure
 from polytask.data.load import load_data
 from polytask.data.pipeline import Data
-from polytask.data.sheet import write_sheets
-from polytask.errors import Diverged, RunError
+from polytask.errors import RunError
 from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
 from polytask.training import checkpoint, output
 from polytask.training.evaluation import Scores, evaluate
-from polytask.training.fingerprint import reusable, run_hash
+from polytask.training.fingerprint import reusable, run_hash, versions
 from polytask.training.health import health_of
 from polytask.training.loop import Clock, Loop
 from polytask.training.progress import Progress, Silent
+from polytask.training.record import Record, flat
 from polytask.training.world import World
 
 if TYPE_CHECKING:
@@ -82,13 +81,15 @@ def train_run(
         if finished.exists() and not overwrite:
             return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
         prepare_process()
-        run = _Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
+        run = Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
         if overwrite and folder.exists():
             output.clear(folder)
         return run.start(resume)
 
 
-class _Run:
+class Run:
+    """A run in progress: its method, data, phases and what its state holds."""
+
     def __init__(
         self,
         config: Config,
@@ -112,7 +113,7 @@ class _Run:
         self.phases: list[Phase] = []
         self.hash = run_hash(config, entry, seed, self.data.fingerprint)
         self.phase_index = 0
-        self.rows = 0
+        self.record = Record(folder)
         self.images = dict.fromkeys(self.tasks, 0)
         self.extra_samples = 0
         self.teacher_samples = 0
@@ -124,7 +125,7 @@ class _Run:
         self.total_steps = 0
         self.done_steps = 0
 
-    def _plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
+    def plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
         config, data = self.config, self.data
         schedule = Schedule(
             config.train.epochs, config.match, data.samples, data.data_of, single_paths
@@ -137,7 +138,7 @@ class _Run:
             self.config, entry, self.tasks, self.data.streams, self.data.stream_of, self.seed
         )
 
-    def _untrained_single_paths(self) -> dict[str, nn.Module]:
+    def untrained_single_paths(self) -> dict[str, nn.Module]:
         _, single = self._single()
         return {task: single.path(task) for task in self.tasks}
 
@@ -179,54 +180,14 @@ class _Run:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if state is None:
-            self._write_start()
+            about = {"method": self.entry.key, "seed": self.seed}
+            self.record.begin(self.config, self.method, self.data, about)
         return self._train(state)
 
-    def _write_start(self) -> None:
-        (self.folder / "metrics.jsonl").write_text("", "utf-8")
-        checkpoint.write_text(self.folder / "config.yaml", self.config.dump())
-        checkpoint.write_json(self.folder / "cost.json", measure(self.method).as_dict())
-        checkpoint.write_json(
-            self.folder / "tasks.json",
-            {
-                "method": self.entry.key,
-                "seed": self.seed,
-                "tasks": {name: task.describe() for name, task in self.tasks.items()},
-                "streams": {
-                    name: {"channels": i.channels, "height": i.height, "width": i.width}
-                    for name, i in self.data.streams.items()
-                },
-                "stream_of": dict(self.data.stream_of),
-                "normalisation": asdict(self.data.normalisation),
-            },
-        )
-        with contextlib.closing(self.data.epoch(0)) as batches:
-            sheets = self.folder / "samples"
-            write_sheets(next(batches), self.tasks, self.data.normalisation, sheets)
-        self._log(json.dumps(self.data.describe(), indent=1))
-
-    def _log(self, text: str) -> None:
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as sink:
-            sink.write(text.rstrip("\n") + "\n")
-
     def _add_row(self, loop: Loop, split: str, values: Mapping[str, float]) -> None:
-        row = {
-            "phase": loop.phase.name,
-            "epoch": loop.epoch,
-            "step": loop.updates,
-            "split": split,
-            **values,
-            "seconds": round(self.clock.seconds, 3),
-        }
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as sink:
-            sink.write(json.dumps(row) + "\n")
-        self.rows += 1
-
-    def _keep_rows(self, rows: int) -> None:
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        checkpoint.write_text(path, "".join(lines[:rows]))
-        self.rows = rows
+        place = {"phase": loop.phase.name, "epoch": loop.epoch, "step": loop.updates}
+        seconds = round(self.clock.seconds, 3)
+        self.record.add({**place, "split": split, **values, "seconds": seconds})
 
     # State.
 
@@ -239,7 +200,7 @@ class _Run:
                 "phase": self.phase_index,
                 "method": self.method.state_dict(),
                 "loop": None if loop is None else loop.state_dict(),
-                "rows": self.rows,
+                "rows": self.record.rows,
                 "images": dict(self.images),
                 "extra_samples": self.extra_samples,
                 "best": self.best,
@@ -256,7 +217,7 @@ class _Run:
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
         self.phase_index = state["phase"]
-        self._keep_rows(state["rows"])
+        self.record.keep(state["rows"])
         for name in ("images", "extra_samples", "best", "unimproved", "done_steps"):
             setattr(self, name, state[name])
         self.clock = Clock(state["seconds"])
@@ -269,7 +230,7 @@ class _Run:
             self._restore(state)
         loop_state = state["loop"] if state is not None else None
         name = f"{self.entry.key}/seed{self.seed}"
-        self.phases = self._plan(self._single_paths)
+        self.phases = self.plan(self._single_paths)
         self.total_steps = sum(p.epochs * self._steps(p) for p in self.phases)
         self.progress.run_started(name, self.total_steps, self.done_steps)
         loop: Loop | None = None
@@ -355,9 +316,9 @@ class _Run:
         if self.config.train.select == "best" and best.exists():
             checkpoint.load_weights(best, self.method)
         checkpoint.save_weights(self.folder / "model.safetensors", self.method)
-        checkpoint.write_json(self.folder / "cost.json", measure(self.method).as_dict())
+        self.record.write_cost(self.method)
         val, test = self._evaluate("val"), self._evaluate("test")
-        self._keep_rows(self.rows)
+        self.record.keep(self.record.rows)
         self._add_row(loop, "test", flat(test))
         self._explain()
         result = {
@@ -376,6 +337,7 @@ class _Run:
             "extra_samples": self.extra_samples + self.teacher_samples,
             "normalisation": asdict(self.data.normalisation),
             "fingerprint": self.data.fingerprint,
+            "versions": versions(),
             "skipped": self.data.skipped,
             "train_seconds": round(seconds, 3),
             "waited_seconds": round(self.data.waited, 3),
@@ -390,42 +352,3 @@ class _Run:
             from polytask.explain.filters import write_filters
 
             write_filters(self.method, self.data.scoring("val"), self.folder / "plots")
-
-
-def flat(scores: Scores) -> dict[str, float]:
-    """Scores as the flat keys of `metrics.jsonl`."""
-    row = {"loss": sum(scores.losses.values())}
-    row |= {f"loss/{task}": value for task, value in scores.losses.items()}
-    for task, metrics in scores.metrics.items():
-        row |= {f"{task}/{name}": value for name, value in metrics.items()}
-    return row
-
-
-def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
-    """Two batches through every task of a method, without a trace on disk.
-
-    Returns a line per task. Raises:
-        Diverged: a loss is not finite.
-        RunError: a trunk or column unit of a task gets no gradient.
-    """
-    prepare_process()
-    run = _Run(config, entry, seed, Path(os.devnull), Silent(), None, None)
-    first = run._plan(run._untrained_single_paths)[0]
-    loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
-    run.method.on_phase_start(loop)
-    reached: set[str] = set()
-    for batch, _ in zip(loop.rule.batches(loop, 0), range(2), strict=False):
-        loop.step(batch)
-        loop.step_in_epoch += 1
-        reached |= {n for n, p in loop.parameters.items() if p.grad is not None}
-    idle = sorted(set(loop.parameters) - reached)
-    if idle:
-        raise RunError.at(entry.key, f"no gradient reaches {', '.join(idle[:5])}")
-    return [
-        f"{entry.key}: {task} loss {loop.sums[task] / loop.counts[task]:.4f}, "
-        f"{loop.images[task]} labelled images"
-        for task in loop.sums
-    ]
-
-
-__all__ = ["Diverged", "Stopped", "dry_run", "train_run"]
