@@ -20,12 +20,6 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """oneDNN compiles a kernel per shape: most of the time of networks that run once."""
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
-
-
 def _randomised(network: nn.Module) -> nn.Module:
     """Give every weight and statistic a value of its own, so that none can be mistaken."""
     for module in network.modules():
