@@ -107,6 +107,22 @@ def test_any_names_of_data_sets_make_states_that_load(keys):
         assert torch.equal(net.eval()(x), other.eval()(x))
 
 
+def test_a_key_may_start_over_from_anothers_tensors():
+    net = network()
+    current = convert(net, ("old", "new", "other"), affine_per_stream=True)
+    for i, key in enumerate(("old", "new", "other")):
+        current.key = key
+        net(images(4, shift=i))
+        nn.init.constant_(net[1].bank(key).weight, i)
+    kept = copy.deepcopy(net[1].bank("other"))
+    net[1].copy_bank("old", "new")
+    for old, new in zip(net[1].bank("old"), net[1].bank("new"), strict=True):
+        assert torch.equal(old, new)
+        assert old is not new
+    for before, now in zip(kept, net[1].bank("other"), strict=True):
+        assert torch.equal(before, now)
+
+
 def test_a_key_without_statistics_is_an_error_that_names_those_kept():
     net = network()
     convert(net, ("one", "two")).key = "three"

@@ -73,7 +73,8 @@ class Bank(NamedTuple):
     bias: Tensor | None
 
 
-KINDS = ("running_mean", "running_var", "num_batches_tracked", "weight", "bias")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+KINDS = (*STATISTICS, "weight", "bias")
 
 
 def _safe(key: str) -> str:
@@ -116,7 +117,7 @@ class BatchNorm(nn.BatchNorm2d):
             names = []
             for kind in KINDS:
                 tensor = getattr(norm, kind)
-                is_own = self.is_split and (affine_per_stream or kind.startswith(("run", "num")))
+                is_own = self.is_split and (affine_per_stream or kind in STATISTICS)
                 names.append(f"{kind}@{_safe(key)}" if is_own else kind)
                 self._register(names[-1], _copy(tensor) if is_own else tensor)
             self._names[key] = tuple(names)
@@ -140,6 +141,13 @@ class BatchNorm(nn.BatchNorm2d):
         return Bank(
             buffers[mean], buffers[var], buffers[batches], parameters[weight], parameters[bias]
         )
+
+    @torch.no_grad()
+    def copy_bank(self, source: str, target: str) -> None:
+        """Let the tensors of key `target` start over from those of `source`."""
+        for theirs, own in zip(self.bank(source), self.bank(target), strict=True):
+            if own is not None and theirs is not None:
+                own.copy_(theirs)
 
     def freeze(self, is_frozen: bool = True) -> None:
         """Stay in eval mode whatever `train` says; unfrozen, be in the mode it said last."""
