@@ -107,7 +107,7 @@ class Loop:
     def step(self, batch: Batch, only: str | None = None) -> None:
         """One update from a batch; `only` is a pattern of the parameters that it may change."""
         method, world = self.method, self.world
-        torch.manual_seed(stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch))
+        world.seed(stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch))
         self.optimizers.scale(self.lr.at(self.epoch * self.steps + self.step_in_epoch))
         self.balancer.on_step(self.epoch, self.step_in_epoch)
         batch = batch.to(world.device)

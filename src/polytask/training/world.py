@@ -37,6 +37,15 @@ class World:
         context: AbstractContextManager[Any] = self.fabric.autocast()
         return context
 
+    def seed(self, number: int) -> None:
+        """Seed the generators that a step draws from: the CPU's and the device's.
+
+        `torch.manual_seed` also takes a stack trace for each backend that is not in use.
+        """
+        torch.default_generator.manual_seed(number)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(number)
+
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         if self.size == 1:
