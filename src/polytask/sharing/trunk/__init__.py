@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polytask.backbones.norm import Current, bake, convert, parameters_under
-from polytask.backbones.staged import StagedBackbone, State
+from polytask.backbones.staged import StagedBackbone, State, rows_of
 from polytask.batch import Batch, Group, Value
 from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
@@ -308,7 +308,7 @@ class _Walk:
     def _read(self, feature: Tensor, held: Tensor | None, task: str) -> Tensor:
         chosen = positions(held, self.rows[task])
         if chosen is not None:
-            feature = feature[self._images(chosen)]
+            feature = rows_of(feature, self._images(chosen))
         views = self.group.views
         return feature if views == 1 else feature.reshape(-1, views, *feature.shape[1:])
 
