@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from polytask import backbones, registry
+from polytask.backbones.norm import BatchNorm
 from polytask.batch import Batch, Input, Target
 from polytask.loss import normalised
+from polytask.phase import Phase
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
@@ -85,6 +89,33 @@ def train(method: SharingMethod, steps: int = 3, lr: float = 0.05) -> SharingMet
         total_loss(method, a_batch(method, seed=step)).backward()
         optimizer.step()
     return method.eval()
+
+
+def run_phase(method: SharingMethod, phase: Phase, steps: int = 3, lr: float = 0.05) -> None:
+    """What the loop does in a phase: freeze, hooks, updates with momentum and decay."""
+    run = SimpleNamespace(phase=phase, seed=0, epoch=0, step_in_epoch=0)
+    trained = []
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(any(re.search(pattern, name) for pattern in phase.trainable))
+        if parameter.requires_grad:
+            trained.append(parameter)
+    for norm in (m for m in method.modules() if isinstance(m, BatchNorm)):
+        norm.freeze(not any(p.requires_grad for p in norm.parameters(recurse=False)))
+    method.train()
+    method.on_phase_start(run)
+    optimizer = torch.optim.SGD(trained, lr, momentum=0.9, weight_decay=5e-4)
+    for step in range(steps):
+        run.step_in_epoch = step
+        optimizer.zero_grad()
+        method.before_forward(run)
+        batch = a_batch(method, seed=step)
+        total_loss(method, only(batch, *(phase.tasks or method.tasks))).backward()
+        method.after_backward(run)
+        method.before_step(run)
+        optimizer.step()
+        method.after_step(run)
+    method.on_epoch_end(run)
+    method.on_phase_end(run)
 
 
 @torch.no_grad()
