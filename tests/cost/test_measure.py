@@ -54,6 +54,16 @@ def test_known_networks(network, macs):
     assert total(work, children).macs == macs
 
 
+def test_attention_counts_its_products_apart():
+    """Twelve blocks on 197 tokens of 192 channels: four projections, an MLP; QKᵀ and its V."""
+    with torch.device("meta"):
+        network = backbones.build("vit_tiny_patch16_224", size=(224, 224)).eval()
+        work = Meter(network).run(torch.empty(1, 3, 224, 224))
+    tokens, channels = 197, 192
+    assert total(work, work).macs == 12 * 12 * tokens * channels**2 + 196 * channels * 3 * 16 * 16
+    assert total(work, work).products == 12 * 2 * tokens**2 * channels
+
+
 def test_batch_norm_and_pools_count_in_the_legacy_convention():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.AvgPool2d(2)
@@ -67,19 +77,19 @@ def test_batch_norm_and_pools_count_in_the_legacy_convention():
 
 def test_work_is_told_apart_by_module_however_deep():
     class Nest(nn.Module):
-        """A product of its own around a child's."""
+        """A product of its own around its children's layers, and a layer as a function."""
 
         def __init__(self) -> None:
             super().__init__()
             self.inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x) @ torch.zeros(4, 5)
+            return nn.functional.linear(self.inner(x) @ zeros(4, 5), zeros(6, 5), zeros(6))
 
-    nest = Nest()
-    work = Meter(nest).run(torch.zeros(1, 4))
-    assert work[nest].macs == 20
-    assert work[nest.inner].macs == 0
+    nest, zeros = Nest(), torch.zeros
+    work = Meter(nest).run(zeros(1, 4))
+    assert (work[nest].products, work[nest].macs) == (20, 30)
+    assert (work[nest.inner].products, work[nest.inner].macs) == (0, 0)
     assert [work[layer].macs for layer in nest.inner] == [16, 16]
 
 
@@ -126,6 +136,7 @@ def test_json_holds_what_the_interface_fixes():
     assert read["total"] == {
         "params": cost.total.params,
         "macs": cost.total.macs,
+        "products": 0,
         "elementwise": cost.total.elementwise,
     }
     one = read["tasks"]["one"]

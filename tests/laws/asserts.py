@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from polytask.batch import Batch, Group, Target, take
@@ -158,31 +160,26 @@ def assert_cost_is_counted(method: SharingMethod, batch: Batch) -> None:
         assert cost.total.macs == counted_macs(method, Batch([whole]))
 
 
+class Layers(TorchFunctionMode):
+    """Counts the multiply-accumulates of every convolution and linear layer, for one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in (F.conv2d, F.linear):
+            weights_per_output = args[1][0].numel()
+            self.macs += output[0].numel() * weights_per_output
+        return output
+
+
 def counted_macs(network: nn.Module, argument: Any) -> int:
-    """Multiply-accumulates of convolutions and linear layers, counted by hooks for one image."""
-    count = 0
-
-    def convolution(layer: nn.Conv2d, args: Any, output: Tensor) -> None:
-        nonlocal count
-        kernel_height, kernel_width = layer.kernel_size
-        each = layer.in_channels // layer.groups * kernel_height * kernel_width
-        count += output[0].numel() * each
-
-    def linear(layer: nn.Linear, args: Any, output: Tensor) -> None:
-        nonlocal count
-        count += output[0].numel() * layer.in_features
-
-    hooks = [
-        layer.register_forward_hook(counter)
-        for layer in network.modules()
-        for kind, counter in ((nn.Conv2d, convolution), (nn.Linear, linear))
-        if isinstance(layer, kind)
-    ]
-    with torch.no_grad():
+    """Multiply-accumulates of layers, whether modules or functions, of one image."""
+    with torch.no_grad(), Layers() as layers:
         network(argument)
-    for hook in hooks:
-        hook.remove()
-    return count
+    return layers.macs
 
 
 def assert_drop_rows_changes_no_prediction(

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from polytask import backbones, registry, tasks
+from polytask.backbones.staged import StagedBackbone
+from polytask.backbones.tokens import TokenBackbone
 from polytask.batch import Batch, Group, Input, Target
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
-BACKBONES: dict[str, dict[str, Any]] = {
-    "resnet18": {"width": 0.0625, "stem": "small"},  # batch norm, residual blocks
-    "vgg11": {"width": 0.0625},  # free of batch norm
+
+def small_vit(channels: int = 3) -> StagedBackbone:
+    """Eight transformer blocks: states that are no maps."""
+    model = VisionTransformer(
+        img_size=16,
+        patch_size=4,
+        in_chans=channels,
+        embed_dim=16,
+        depth=8,
+        num_heads=2,
+        num_classes=0,
+        dynamic_img_size=True,
+    )
+    return TokenBackbone(model, is_fixed=False)
+
+
+BACKBONES: dict[str, Callable[..., StagedBackbone]] = {
+    "resnet18": partial(backbones.build, "resnet18", width=0.0625, stem="small"),
+    "vgg11": partial(backbones.build, "vgg11", width=0.0625),
+    "small_vit": small_vit,
 }
-FREE_OF_NORM = {"vgg11"}
+CONVOLUTIONAL = ("resnet18", "vgg11")
+FREE_OF_NORM = ("vgg11", "small_vit")
 SHAPES = ("single_input", "integrated", "multi_input")
 # A method not listed is tested with its defaults alone.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -28,8 +49,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"filter": {"init": "ones"}, "heads": "big"},
         {"exits": {"animal": 1, "marks": 2, "colour": 1}},
     ],
+    "multi_path": [{"branches": [0.2, 0.6, 0.6]}],
+    "mtan": [{}, {"extractor": "block", "reduction": 4}],
 }
-# (method, shape or None for all) to a part of the reason that the method must give.
+# (method, shape or backbone, None for all) to a part of the reason that the method must give.
 REFUSALS: dict[tuple[str, str | None], str] = {}
 
 
@@ -55,7 +78,7 @@ class World:
 
     @property
     def is_refused(self) -> bool:
-        return (self.name, self.shape) in REFUSALS or (self.name, None) in REFUSALS
+        return any((self.name, key) in REFUSALS for key in (self.shape, self.backbone, None))
 
     def with_options(self, **options: Any) -> World:
         return replace(self, options={**self.options, **options})
@@ -66,7 +89,7 @@ class World:
             tasks=three_tasks(),
             streams=streams,
             stream_of=stream_of,
-            backbone=partial(backbones.build, self.backbone, **BACKBONES[self.backbone]),
+            backbone=BACKBONES[self.backbone],
             seed=self.seed,
             init=self.init,
             norm="per_data" if self.shape == "multi_input" else "mixed",
@@ -173,6 +196,7 @@ MAKERS = {"single_input": _single_input, "integrated": _integrated, "multi_input
 def every_combination() -> Iterator[World]:
     for name in registry.names("sharing"):
         for options in VARIANTS.get(name, [{}]):
-            for backbone in BACKBONES:
+            for backbone in CONVOLUTIONAL:
                 for shape in SHAPES:
                     yield World(name, backbone, shape, options)
+            yield World(name, "small_vit", "integrated", options)

@@ -13,17 +13,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 Convention = Literal["plain", "thop_legacy"]
 AVERAGE_POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+LAYERS = (torch.ops.aten.convolution, torch.ops.aten.addmm)  # of modules or of functions
 
 
 @dataclass(order=True)
 class Work:
-    """Multiply-accumulates, and operations per element of what a convention leaves out of them."""
+    """What one pass does.
+
+    `macs`: multiply-accumulates of convolutions and linear layers, the figure that papers print;
+    `products`: those of other matrix products (attention, links between columns); `elementwise`:
+    operations on single elements, of modules that say how many they do (filters).
+    """
 
     macs: int = 0
+    products: int = 0
     elementwise: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.macs + other.macs, self.elementwise + other.elementwise)
+        return Work(
+            self.macs + other.macs,
+            self.products + other.products,
+            self.elementwise + other.elementwise,
+        )
 
 
 def total(work: Mapping[nn.Module, Work], modules: Iterable[nn.Module]) -> Work:
@@ -34,15 +45,12 @@ def total(work: Mapping[nn.Module, Work], modules: Iterable[nn.Module]) -> Work:
 class Meter:
     """Count what every module of a network does itself, its children left out.
 
-    `plain` takes the multiply-accumulates of convolutions, linear layers and other matrix products
-    (attention, links). `thop_legacy` follows the counter of the older papers: those, plus two
-    operations per output element of a batch norm and one per input and output element of an
-    average pool. Maximum pools and activations are free in both.
+    `plain` counts as `Work` says. `thop_legacy` follows the counter of older papers, which adds to
+    the MACs two operations per output element of a batch norm and one per input and output element
+    of an average pool outside `free_pools`. Maximum pools and activations are free in both.
 
-    A module whose class says `elementwise` does so many operations per output element that are
-    reported apart; average pools inside `free_pools` are not counted in either convention.
-
-    The network is left with hooks and without batch norms that normalise: give it a copy.
+    A module whose class says `elementwise` does so many operations per output element. The network
+    is left with hooks and without batch norms that normalise: give it a copy.
     """
 
     def __init__(
@@ -55,8 +63,9 @@ class Meter:
         self.legacy = convention == "thop_legacy"
         self.free = {part for module in free_pools for part in module.modules()}
         self.work: dict[nn.Module, Work] = {}
-        self._products = FlopCounterMode(display=False)
-        self._open: list[int] = []  # per running module: products counted before it and within it
+        self._counter = FlopCounterMode(display=False)
+        # Per running module: what was counted before it and in its children, (layers, all).
+        self._open: list[tuple[int, int]] = []
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 # It holds no product and keeps shapes, but would take most of the time.
@@ -67,20 +76,28 @@ class Meter:
     def run(self, argument: Any) -> dict[nn.Module, Work]:
         """The work of each module in one pass of the network on `argument`."""
         self.work = {module: Work() for module in self.network.modules()}
-        with torch.no_grad(), self._products:
+        with torch.no_grad(), self._counter:
             self.network(argument)
         return self.work
 
+    def _counted(self) -> tuple[int, int]:
+        by_operation = self._counter.flop_counts["Global"]
+        layers = sum(by_operation.get(operation, 0) for operation in LAYERS)
+        return layers // 2, sum(by_operation.values()) // 2
+
     def _enter(self, module: nn.Module, args: Any) -> None:
         del module, args
-        self._open.append(self._products.get_total_flops())
+        self._open.append(self._counted())
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        inside = self._products.get_total_flops() - self._open.pop()
+        layers, everything = map(int.__sub__, self._counted(), self._open.pop())
         # What a child did is taken from every module around it.
-        self._open = [before + inside for before in self._open]
+        self._open = [(before + layers, all_ + everything) for before, all_ in self._open]
+        if isinstance(module, nn.Linear):
+            layers = everything
         work = self.work[module]
-        work.macs += inside // 2
+        work.macs += layers
+        work.products += everything - layers
         if self.legacy and isinstance(module, _BatchNorm):
             work.macs += 2 * elements(output)
         if self.legacy and isinstance(module, AVERAGE_POOLS) and module not in self.free:

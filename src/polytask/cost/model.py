@@ -14,6 +14,7 @@ from torch import nn
 from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Batch, Group, Input, Target
 from polytask.cost.count import Convention, Meter, Work, total
+from polytask.cost.masked import saved_by_masks
 
 if TYPE_CHECKING:
     from polytask.sharing.method import SharingMethod
@@ -42,13 +43,18 @@ class UnitCost:
 class TaskCost:
     """A task's path: the units of backbones it runs, and what it has beside them, its head first.
 
-    `bytes` is what its parameters and buffers take.
+    `bytes` is what its parameters and buffers take; `macs`, `products` and `elementwise` are those
+    of `Work`. `effective_params` and `effective_macs` leave out weights that masks hold at 0: what
+    sparse storage and kernels would need.
     """
 
     params: int
     macs: int
     bytes: int
+    products: int
     elementwise: int
+    effective_params: int
+    effective_macs: int
     units: tuple[UnitCost, ...]
 
 
@@ -58,6 +64,7 @@ class TotalCost:
 
     params: int
     macs: int
+    products: int
     elementwise: int
 
 
@@ -130,8 +137,18 @@ def _path_cost(
         for name, owner in method.units_of(task)
         if name in parts
     ]
-    whole = total(work, work)
-    return TaskCost(count_params(ghost), whole.macs, size, whole.elementwise, tuple(units))
+    whole, params = total(work, work), count_params(ghost)
+    saved_params, saved_macs = saved_by_masks(ghost, work)
+    return TaskCost(
+        params,
+        whole.macs,
+        size,
+        whole.products,
+        whole.elementwise,
+        params - saved_params,
+        whole.macs - saved_macs,
+        tuple(units),
+    )
 
 
 def _total_cost(method: SharingMethod, convention: Convention, classifiers: set[str]) -> TotalCost:
@@ -145,7 +162,7 @@ def _total_cost(method: SharingMethod, convention: Convention, classifiers: set[
         for module, work in meter.run(Batch([Group(_image(size), index, stream, targets)])).items():
             most[module] = max(work, most.get(module, Work()))
     whole = total(most, most)
-    return TotalCost(count_params(method), whole.macs, whole.elementwise)
+    return TotalCost(count_params(method), whole.macs, whole.products, whole.elementwise)
 
 
 def _tasks_by_input(method: SharingMethod) -> dict[Input, list[str]]:
