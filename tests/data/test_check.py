@@ -313,7 +313,8 @@ def test_bundled_sets_are_sound(tmp_path):
 def test_labels_that_are_no_classes_have_no_counts():
     boxes = Labels(np.zeros((5, 4)), np.ones(5, bool))
     assert len(class_counts([], boxes, np.arange(5))) == 0
-    attributes = Labels(np.array([[1, 0], [-1, 1], [1, 1]]), np.ones(3, bool))
+    said = np.array([[1, 0], [-1, 1], [1, 1]])
+    attributes = Labels(said, np.ones(3, bool), occurs=said == 1)
     assert class_counts(["a", "b"], attributes, np.arange(3)).tolist() == [2, 2]
     assert class_counts(["a", "b"], attributes, np.array([1])).tolist() == [0, 1]
 

@@ -92,7 +92,7 @@ def test_metrics_and_the_best_constant_guess():
 
 def test_answers_name_the_class_and_all_probabilities():
     made = task(classes=["pear", "apple"])
-    (answer,) = made.read(torch.tensor([[0.0, math.log(3)]]))
+    (answer,) = made.read(torch.tensor([[0.0, math.log(3)]]), [(1, 1)])
     assert answer["class"] == "apple"
     assert answer["probability"] == pytest.approx(0.75)
     assert answer["probabilities"] == pytest.approx({"pear": 0.25, "apple": 0.75})

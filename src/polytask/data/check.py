@@ -76,6 +76,7 @@ class _Check:
         splits = self._splits(images, labels)
         seen = scan(images)
         self._images(images, seen)
+        labels = self._fitted(images, labels, seen)
         if splits:
             self._duplicates(images, seen, splits)
         self.result = self._summary(images, seen, labels, splits)
@@ -91,6 +92,24 @@ class _Check:
             except UserError as error:
                 self.faults += error.faults
         return labels
+
+    def _fitted(
+        self, images: ImageSet, labels: Mapping[str, Labels], seen: Scan
+    ) -> dict[str, Labels]:
+        """The labels on the images they belong to; those that do not fit are told."""
+        readable = seen.sizes[seen.channels > 0, ::-1]
+        if not len(readable):
+            return dict(labels)
+        side = self.source.size or self.config.image_size
+        size = (side, side) if side else (int(readable[0][0]), int(readable[0][1]))
+        fitted = {}
+        for name, label in labels.items():
+            try:
+                fitted[name] = self.tasks[name].fit_labels(images, label, seen.sizes[:, ::-1], size)
+            except UserError as error:
+                self.faults += error.faults
+                fitted[name] = label
+        return fitted
 
     def _splits(self, images: ImageSet, labels: Mapping[str, Labels]) -> dict[str, np.ndarray]:
         """Positions by split, and `used` where a fraction of train is taken; none at a fault."""
@@ -121,8 +140,7 @@ class _Check:
             )
         is_resized = self.source.size is not None or self.config.image_size is not None
         if self.tasks and not is_resized:
-            sizes = {(int(h), int(w)) for w, h in seen.sizes if w}
-            self.faults += size_faults(self.name, sizes)
+            self.faults += size_faults(self.name, seen.sizes[seen.channels > 0, ::-1])
 
     def _duplicates(self, images: ImageSet, seen: Scan, splits: Mapping[str, np.ndarray]) -> None:
         owner = np.full(len(images), -1)
@@ -208,15 +226,15 @@ class _Check:
 
 
 def class_counts(classes: Sequence[str], labels: Labels, rows: np.ndarray) -> np.ndarray:
-    """Images of each class [K] among `rows`; of a multi-label task, those that have the label.
+    """Images of each class [K] among `rows`; where an image holds several, those with the class.
 
-    Empty for tasks whose labels are no classes of whole images.
+    Empty for tasks without classes.
     """
     if labels.strata is not None:
         known = labels.strata[rows]
         return np.bincount(known[known >= 0], minlength=len(classes))
-    if isinstance(labels.value, np.ndarray) and labels.value.shape[1:] == (len(classes),):
-        return np.asarray((labels.value[rows] == 1).sum(0))
+    if labels.occurs is not None:
+        return np.asarray(labels.occurs[rows].sum(0))
     return np.zeros(0, int)
 
 

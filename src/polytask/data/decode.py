@@ -1,4 +1,4 @@
-"""From a file, bytes or an array to uint8 pixels, whatever the file's mode; and square resizing.
+"""From a file, bytes or an array to uint8 pixels, whatever the file's mode; and resizing.
 
 What training sees is 8 bits, grey or RGB. Files that hold something else are brought to that form,
 and `Decoded.changes` says how, so that `polytask check` can tell:
@@ -9,15 +9,18 @@ and `Decoded.changes` says how, so that `polytask check` can tell:
 - transparent pixels are laid on white;
 - of several frames or pages the first is taken;
 - the rotation that a camera wrote into EXIF is applied: labels refer to the upright picture.
+
+Masks are pictures whose pixels are numbers of classes: they keep every value as it is written.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -25,6 +28,8 @@ from PIL.Image import Resampling, Transpose
 
 from polytask.data.images import Image as ImageLike
 from polytask.errors import DataError
+
+T = TypeVar("T")
 
 # Below Pillow's own threshold, so that one limit rules; 9504 × 6336 of a 61-megapixel camera fits.
 MAX_PIXELS = 80_000_000
@@ -67,10 +72,29 @@ def decode(image: ImageLike, place: str) -> Decoded:
     """Decode as `read_image` does, and say what was changed."""
     if isinstance(image, np.ndarray):
         return Decoded(_as_pixels(image, place))
+    return _from_file(image, place, _decode)
+
+
+def read_mask(mask: ImageLike, place: str) -> np.ndarray:
+    """Decode the classes of pixels, uint8 [H, W]: grey values or palette entries as they stand.
+
+    Raises:
+        DataError: the mask can't be read, or its pixels are no numbers from 0 to 255.
+    """
+    if isinstance(mask, np.ndarray):
+        try:
+            return _as_classes(mask)
+        except _Refused as error:
+            raise DataError.at(place, f"the mask {error}") from None
+    return _from_file(mask, place, _decode_mask)
+
+
+def _from_file(image: Path | bytes, place: str, read: Callable[[IO[bytes]], T]) -> T:
+    """What `read` makes of an open file; a `DataError` says in plain words why it can't."""
     subject = "the image" if isinstance(image, bytes) or str(image) in place else str(image)
     try:
         with io.BytesIO(image) if isinstance(image, bytes) else Path(image).open("rb") as stream:
-            return _decode(stream)
+            return read(stream)
     # A damaged file can raise anything from Pillow's decoders: struct.error, KeyError, SyntaxError…
     except Exception as error:
         raise DataError.at(place, f"{subject} {_reason(error)}") from error
@@ -110,6 +134,25 @@ def _decode(stream: IO[bytes]) -> Decoded:
         changes = [*changes, "turned upright as EXIF says"]
     pixels = np.array(plain)
     return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], tuple(changes))
+
+
+def _decode_mask(stream: IO[bytes]) -> np.ndarray:
+    picture = _open(stream)
+    turn = UPRIGHT.get(_orientation(picture))
+    if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+        raise _Refused(f"has {picture.mode} pixels; expected one number a pixel, grey or palette")
+    return _as_classes(np.array(picture if turn is None else picture.transpose(turn)))
+
+
+def _as_classes(values: np.ndarray) -> np.ndarray:
+    if values.ndim != 2 or values.dtype.kind not in "biu":
+        raise _Refused(
+            f"is an array of {values.dtype} {list(values.shape)}; expected integers [H, W]"
+        )
+    if values.size and (values.min() < 0 or values.max() > 255):
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise _Refused(f"holds the value {wrong}; expected 0 to 255")
+    return values.astype(np.uint8)
 
 
 def _open(stream: IO[bytes]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ class _Read:
     """A data set before its pixels are read; `size` is that of its images, once resized."""
 
     source: Source
+    tasks: Mapping[str, Task]
     images: ImageSet
     labels: dict[str, Labels]
     splits: dict[str, Ints]
@@ -76,7 +77,7 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
             left -= filled.store.bytes
             with _gathered(faults):
                 _check(config, name, this, filled)
-                sets[name] = _finish(name, this, filled, size)
+                sets[name] = _finish(config, name, this, filled, size)
                 skipped[name] = [str(fault) for fault in filled.faults.values()]
     trained = config.backbone.pretrained or config.backbone.weights is not None
     return Data(
@@ -120,7 +121,7 @@ def _read(config: Config, name: str, source: Source, tasks: Mapping[str, Task], 
     side = source.size or config.image_size
     used = np.unique(np.concatenate(list(splits.values())))
     size = (side, side) if side else first_size(images, used)
-    return _Read(source, images, labels, splits, size, is_resized=side is not None)
+    return _Read(source, tasks, images, labels, splits, size, is_resized=side is not None)
 
 
 def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:
@@ -130,28 +131,36 @@ def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:
     elif all(i in filled.faults for i in read.splits["train"].tolist()):
         faults.append(Fault(config.place("data", name), "no training image can be read."))
     if not read.is_resized:
-        faults += size_faults(name, filled.sizes)
+        faults += size_faults(name, filled.sizes[filled.sizes.any(axis=1)])
     if faults:
         raise DataError(faults)
 
 
-def size_faults(name: str, sizes: Set[Size]) -> list[Fault]:
-    """The fault of images of several (height, width) where no option resizes them."""
-    if len(sizes) < 2:
+def size_faults(name: str, sizes: Ints) -> list[Fault]:
+    """The fault of images of several (height, width), [N, 2], where no option resizes them."""
+    found = np.unique(sizes, axis=0).tolist()
+    if len(found) < 2:
         return []
-    (height, width), (most_height, most_width) = min(sizes), max(sizes)
+    (height, width), (most_height, most_width) = found[0], found[-1]
     return [
         Fault(
             f"data.{name}",
-            f"the images have {len(sizes)} sizes, from {width} × {height} to "
+            f"the images have {len(found)} sizes, from {width} × {height} to "
             f"{most_width} × {most_height} pixels, and nothing says which the network gets.",
             f"Set data.{name}.size, or image_size for all data sets.",
         )
     ]
 
 
-def _finish(name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
+def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
     bad = sorted(filled.faults)
+    labels = {}
+    with _all_faults(config) as faults:
+        for task_name, task in read.tasks.items():
+            with _gathered(faults):
+                labels[task_name] = task.fit_labels(
+                    read.images, read.labels[task_name], filled.sizes, size
+                )
     return DataSet(
         name,
         store=filled.store,
@@ -160,5 +169,5 @@ def _finish(name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
         input=Input(3, *size),
         augment=read.source.augment,
         splits={split: np.setdiff1d(index, bad) for split, index in read.splits.items()},
-        labels=read.labels,
+        labels=labels,
     )

@@ -1,4 +1,4 @@
-"""Contact sheets: a batch as the network sees it, each image with its labels."""
+"""Contact sheets: a batch as the network sees it, each image with its labels on and below it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polytask.batch import Batch, Group
+from polytask.data.overlay import draw_box, with_mask
 from polytask.data.prepare import Normalisation
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ MOST = 32
 def contact_sheet(
     group: Group, tasks: Mapping[str, Task], normalisation: Normalisation, most: int = MOST
 ) -> Image:
-    """The first images of a group in rows of eight, un-normalised, their labels written below."""
+    """The first images of a group in rows of eight, un-normalised.
+
+    Masks and boxes are drawn on them, all labels written below.
+    """
     from PIL import Image, ImageDraw
 
     pixels = as_pixels(group.images[:: group.views][:most], normalisation)
     captions = captions_of(group, tasks)[: len(pixels)]
+    masks, boxes = _parts_of(group, "mask"), _parts_of(group, "boxes")
     lines = max((len(c) for c in captions), default=0)
     height = CELL + LINE * max(1, lines) + 6
     rows = -(-len(pixels) // COLUMNS)
@@ -40,6 +45,8 @@ def contact_sheet(
     for i, image in enumerate(pixels):
         left = 6 + (i % COLUMNS) * (CELL + 6)
         top = 6 + (i // COLUMNS) * (height + 6)
+        for mask in masks[i]:
+            image = with_mask(image, mask)
         shown = Image.fromarray(image)
         shown.thumbnail((CELL, CELL))
         if max(shown.size) < CELL:
@@ -47,6 +54,9 @@ def contact_sheet(
             shown = shown.resize(
                 (shown.width * factor, shown.height * factor), Image.Resampling.NEAREST
             )
+        for drawn in boxes[i]:
+            for box in drawn.reshape(-1, 4).tolist():
+                draw_box(shown, box, shown.width / image.shape[1])
         sheet.paste(shown, (left, top))
         for j, line in enumerate(captions[i] or ["not labelled"]):
             draw.text((left, top + CELL + 2 + j * LINE), line[:18], fill="black")
@@ -71,6 +81,17 @@ def captions_of(group: Group, tasks: Mapping[str, Task]) -> list[list[str]]:
         for row, caption in zip(rows, tasks[name].captions(target.value), strict=True):
             lines[row].append(caption)
     return lines
+
+
+def _parts_of(group: Group, part: str) -> list[list[np.ndarray]]:
+    """What every image of a group has of a part of targets that lie on the image, task by task."""
+    found: list[list[np.ndarray]] = [[] for _ in range(len(group))]
+    for target in group.targets.values():
+        if isinstance(target.value, dict) and part in target.value:
+            rows = range(len(group)) if target.rows is None else target.rows.tolist()
+            for row, one in zip(rows, target.value[part].cpu().numpy(), strict=True):
+                found[row].append(one)
+    return found
 
 
 def write_sheets(

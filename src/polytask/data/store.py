@@ -80,12 +80,12 @@ class LazyStore:
 
 @dataclass(frozen=True)
 class Filled:
-    """A store and what filling it found: unreadable images by number, the files' own sizes, and a
-    digest of the files' own pixels."""
+    """A store and what filling it found: unreadable images by number, the (height, width) of the
+    files' own pictures [N, 2], 0 where an image was not read, and a digest of their pixels."""
 
     store: Store
     faults: dict[int, Fault]
-    sizes: set[Size]
+    sizes: Ints
     digest: str
 
 
@@ -108,7 +108,7 @@ def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> F
     kept = np.empty((len(index) if keep else 0, 1, height, width), np.uint8)
     channels = 1
     faults: dict[int, Fault] = {}
-    own_sizes: set[Size] = set()
+    own_sizes = np.zeros((len(images), 2), np.int64)
     digest = hashlib.blake2b(digest_size=16)
     for row, (i, seen) in enumerate(zip(index.tolist(), _see(images, index, sizes), strict=True)):
         if isinstance(seen, Fault):
@@ -119,7 +119,7 @@ def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> F
             kept = np.repeat(kept, channels, axis=1)
         if keep:
             kept[row] = seen.pixels
-        own_sizes.add(seen.size)
+        own_sizes[i] = seen.size
         digest.update(seen.digest)
     if keep:
         row_of = np.full(len(images), -1)

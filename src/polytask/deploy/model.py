@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polytask.batch import Input
 from polytask.data.decode import read_image
 from polytask.data.images import Image
-from polytask.data.prepare import Normalisation, prepare
+from polytask.data.prepare import Normalisation, Pixels, prepare
 from polytask.deploy.run_folder import (
     CONFIG,
     DESCRIPTION,
@@ -72,8 +72,9 @@ class Model:
         Raises:
             DataError: the image cannot be read.
         """
-        place = str(image) if isinstance(image, str | Path) else "image"
-        pixels = read_image(Path(image) if isinstance(image, str) else image, place)
+        return self._prepared(_decoded(image), task)
+
+    def _prepared(self, pixels: Pixels, task: str) -> Tensor:
         data = self.tasks[task].data
         own = self._config.data[data].size if data is not None else None
         side = own or self._config.image_size
@@ -86,18 +87,21 @@ class Model:
         """What each task (all by default) says of an image: a path, a file's bytes, or pixels.
 
         Pixels are uint8 [H, W] or [H, W, C]. Classification answers with `class`, `probability` and
-        `probabilities`, multilabel with `labels` and `probabilities`.
+        `probabilities`, multilabel with `labels` and `probabilities`, segmentation with `mask`, a
+        class number a pixel, and `shares`, box with `box`; both refer to the image's own pixels.
 
         Raises:
             DataError: the image cannot be read.
             RunError: there is no such task.
         """
         answers = {}
+        pixels = _decoded(image)
+        size = (pixels.shape[0], pixels.shape[1])
         for task in self.tasks if tasks is None else tasks:
             path = self.path(task)
             with torch.inference_mode():
-                prediction = path(self.prepare(image, task)[None])
-            (answers[task],) = self.tasks[task].read(prediction)
+                prediction = path(self._prepared(pixels, task)[None])
+            (answers[task],) = self.tasks[task].read(prediction, [size])
         return answers
 
     def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
@@ -108,6 +112,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({', '.join(f'{key}={value!r}' for key, value in self.__rich_repr__())})"
+
+
+def _decoded(image: str | Image) -> Pixels:
+    place = str(image) if isinstance(image, str | Path) else "image"
+    return read_image(Path(image) if isinstance(image, str) else image, place)
 
 
 def _without_pretraining(folder: Path) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from polytask import registry
 from polytask.tasks.task import Task, TaskOptions
 
-NOT_NAMES = ("task", "columns", "head")
+NOT_NAMES = ("task", "columns", "head", "pyramid", "box_losses")
 
 
 def build(options: Mapping[str, TaskOptions]) -> dict[str, Task]:

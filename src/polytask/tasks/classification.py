@@ -18,7 +18,7 @@ from polytask.data.images import ImageSet
 from polytask.errors import DataError, Fault, nearest, one_of
 from polytask.tasks.columns import cells_of, class_names, raise_faults
 from polytask.tasks.head import pooled_head
-from polytask.tasks.task import FeatureShape, Labels, Task, TaskOptions
+from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -99,7 +99,8 @@ class Classification(Task):
             }
         )
 
-    def read(self, prediction: Any) -> list[dict[str, Any]]:
+    def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
+        del sizes
         answers = []
         for row in prediction.float().softmax(-1).tolist():
             best = max(range(len(row)), key=row.__getitem__)

@@ -21,7 +21,7 @@ from polytask.data.images import ImageSet
 from polytask.errors import Fault
 from polytask.tasks.columns import cells_of, raise_faults
 from polytask.tasks.head import pooled_head
-from polytask.tasks.task import FeatureShape, Labels, Task, TaskOptions
+from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -63,7 +63,7 @@ class Multilabel(Task):
                     )
         raise_faults(faults)
         present = (value != BLANK).any(axis=1)
-        return Labels(value=value, present=present, strata=None)
+        return Labels(value=value, present=present, occurs=value == 1)
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         del size
@@ -86,7 +86,8 @@ class Multilabel(Task):
     def scored(self, prediction: Any, target: Any) -> tuple[Any, Any]:
         return prediction.float().sigmoid(), target
 
-    def read(self, prediction: Any) -> list[dict[str, Any]]:
+    def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
+        del sizes
         return [
             {
                 "labels": [name for name, p in zip(self.classes, row, strict=True) if p > 0.5],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from polytask.data.images import ImageSet
+
+
+Size: TypeAlias = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Labels:
 
     `value` has one row an image (rows without a label hold anything); `present` [N] says which
     images are labelled; `strata` [N] is what stratified splits and fractions keep in proportion
-    (−1 where unlabelled), `None` when the task has no classes.
+    (−1 where unlabelled), `None` unless an image has one class; `occurs` [N, K] says which classes
+    are in an image that may hold several.
     """
 
     value: Any
     present: np.ndarray
     strata: np.ndarray | None = None
+    occurs: np.ndarray | None = None
 
 
 class Task(ABC):
@@ -74,6 +79,25 @@ class Task(ABC):
                 each with its row).
         """
 
+    def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
+        """Bring labels that lie on the images to the size at which the network sees them.
+
+        Their value becomes a dict that holds `mask` [N, H, W] or `boxes` [N, 4] (x0, y0, x1, y1 in
+        pixels of `size`), which random changes of the images then move along. Other labels stay.
+
+        Args:
+            images: as `read_labels` saw them.
+            labels: what it made of them.
+            sizes: height and width of each picture as it is read, upright [N, 2]; 0 where it was
+                not, so that its label is not wanted.
+            size: what the network sees.
+
+        Raises:
+            DataError: labels that do not fit their images (all of them, each with its row).
+        """
+        del images, sizes, size
+        return labels
+
     @abstractmethod
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         """A head for the given maps of images of `size` (height, width).
@@ -95,16 +119,23 @@ class Task(ABC):
         return prediction, target
 
     @abstractmethod
-    def read(self, prediction: Value) -> list[dict[str, Any]]:
-        """What a user reads, a JSON-able dict an image: probabilities, a mask, boxes in pixels."""
+    def read(self, prediction: Value, sizes: Sequence[Size]) -> list[dict[str, Any]]:
+        """What a user reads, a JSON-able dict an image: probabilities, a mask, boxes in pixels.
+
+        `sizes` are those of the pictures before they were resized: masks and boxes refer to them.
+        """
 
     def captions(self, target: Value) -> list[str]:
         """A short text for each target, for contact sheets."""
         return [self.name for _ in range(len(target))]
 
-    def chance(self, target: Value) -> dict[str, float]:
-        """The primary metric of the best constant guess on these targets; empty when unknown."""
-        del target
+    def tally(self, target: Value) -> Value:
+        """What `chance` needs of targets: they themselves, unless less will do for large ones."""
+        return target
+
+    def chance(self, tallies: Value) -> dict[str, float]:
+        """The primary metric of the best constant guess on some targets; empty when unknown."""
+        del tallies
         return {}
 
     def describe(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def evaluate(method: SharingMethod, batches: Iterable[Batch], device: torch.devi
             sums[name] += float(loss.sum())
             weights[name] += float(weight.sum())
             metrics[name].update(*task.scored(prediction, target.value))
-            seen[name].append(target.value)
+            seen[name].append(task.tally(target.value))
             labelled = len(group) if target.rows is None else len(target.rows)
             scores.counts[name] = scores.counts.get(name, 0) + labelled
     for name, task in method.tasks.items():
