@@ -184,3 +184,28 @@ def test_multi_path_learns_from_the_finished_single_run(config, run_in, tmp_path
     assert not [name for name in load_file(folder / "model.safetensors") if "teacher" in name]
     _, alone = run_in(made, "multi_path", "alone")
     assert weights(alone) == weights(folder)
+
+
+def test_init_starts_from_the_backbone_of_a_run(config, run_in, tmp_path):
+    """Nearly without training, the new run ends where the other ended; its heads are new."""
+    _, first = run_in(config(["hard"], epochs=1), "hard", "first")
+    still = {"name": "sgd", "lr": 1e-30}
+    top = {"backbone": {"name": "resnet18", "stem": "small", "width": 0.0625, "init": str(first)}}
+    _, second = run_in(config(["hard"], top, epochs=1, optimizer=still), "hard", "second")
+    start, end = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    learned = [n for n in start if n.startswith("backbone.") and n.endswith("weight")]
+    assert learned
+    assert all(torch.equal(start[name], end[name]) for name in learned)
+    assert not torch.equal(start["heads.read_print.2.weight"], end["heads.read_print.2.weight"])
+
+
+@pytest.mark.parametrize("wrong", ["missing", "other width"])
+def test_init_from_something_else_is_one_clear_line(config, run_in, tmp_path, wrong):
+    _, first = run_in(config(["hard"], epochs=1), "hard", "first")
+    backbone = {"name": "resnet18", "stem": "small", "width": 0.0625, "init": str(first)}
+    if wrong == "missing":
+        backbone["init"] = str(tmp_path / "nowhere")
+    else:
+        backbone["width"] = 0.125
+    with pytest.raises(UserError, match=r"backbone\.init"):
+        run_in(config(["hard"], {"backbone": backbone}), "hard", "second")

@@ -37,11 +37,23 @@ def run_hash(
         "options": entry.options.model_dump(mode="json") if entry.options else {},
         "seed": seed,
         "data": dict(data_fingerprint),
+        "start": [_digest(path) for path in _starts(config)],
         "versions": versions(),
         "code": code_digest(),
     }
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _starts(config: Config) -> list[Path]:
+    """The files that a backbone's weights are read from."""
+    chosen, folder = config.backbone, config.folder
+    run = chosen.init and folder / chosen.init / "model.safetensors"
+    return [path for path in (run, chosen.weights and folder / chosen.weights) if path]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def versions() -> dict[str, str]:

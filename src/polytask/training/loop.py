@@ -15,7 +15,7 @@ from polytask.backbones.norm import BatchNorm
 from polytask.balancing import build as build_balancer
 from polytask.batch import Batch
 from polytask.errors import Diverged
-from polytask.phase import Phase
+from polytask.phase import ParameterGroup, Phase
 from polytask.randomness import stable_hash
 from polytask.sharing.method import SharingMethod
 from polytask.training.losses import StepLosses
@@ -58,14 +58,14 @@ class Loop:
         self.counts: dict[str, float] = {}
         self.last_losses: dict[str, float] = {}
         self.rule = build_rule(phase.update)
-        self.balancer = build_balancer(config.balancing, list(method.tasks)).to(world.device)
+        self.balancer = build_balancer(config.balancing, method).to(world.device)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(
             {
                 **self.parameters,
                 **{f"balancer.{n}": p for n, p in self.balancer.named_parameters()},
             },
-            phase.groups,
+            [*phase.groups, ParameterGroup(r"^balancer\.", weight_decay=0.0)],
             self.train.optimizer.model_dump(),
         )
         self.steps = self.rule.steps(self)
@@ -107,15 +107,16 @@ class Loop:
     def step(self, batch: Batch, only: str | None = None) -> None:
         """One update from a batch; `only` is a pattern of the parameters that it may change."""
         method, world = self.method, self.world
-        world.seed(stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch))
+        key = stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch)
+        world.seed(key)
         self.optimizers.scale(self.lr.at(self.epoch * self.steps + self.step_in_epoch))
-        self.balancer.on_step(self.epoch, self.step_in_epoch)
         batch = batch.to(world.device)
         if self.train.channels_last:
             for group in batch.groups:
                 group.images = group.images.contiguous(memory_format=torch.channels_last)
         self.optimizers.zero_grad()
         method.before_forward(self)
+        self.balancer.on_step(key, method)
         with world.autocast():
             outputs = method(batch)
             terms = method.extra_losses(batch, outputs)
@@ -123,11 +124,8 @@ class Loop:
                 terms += make(batch, outputs)
             found = StepLosses(method.tasks, batch, outputs, terms, world, self.train.loss)
         self._count(batch, found)
-        total = self.balancer.combine(found.losses) if found.losses else None
-        if found.penalty is not None:
-            total = found.penalty if total is None else total + found.penalty
-        if total is not None and total.requires_grad:
-            total.backward()  # type: ignore[no-untyped-call]
+        self.balancer.on_outputs(method, batch, outputs, world)
+        self.balancer.backward(found.losses, method, found.penalty, world)
         if only is not None:
             for name, parameter in self.parameters.items():
                 if not re.search(only, name):

@@ -29,6 +29,7 @@ from polytask.training.health import health_of
 from polytask.training.loop import Clock, Loop
 from polytask.training.progress import Progress, Silent
 from polytask.training.record import Record, flat
+from polytask.training.start import start_of
 from polytask.training.world import World
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ class Run:
         self.world = World.of(config.train.precision)
         self.tasks = task_kinds.build(config.tasks)
         self.data: Data = load_data(config, self.tasks, seed)
-        self.method: SharingMethod = build_method(
-            config, entry, self.tasks, self.data.streams, self.data.stream_of, seed
-        ).to(self.world.device)
+        self.method: SharingMethod = self._built(entry).to(self.world.device)
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.phases: list[Phase] = []
@@ -134,8 +133,12 @@ class Run:
 
     def _single(self) -> tuple[MethodEntry, SharingMethod]:
         entry = next(e for e in self.config.methods if e.name == "single")
-        return entry, build_method(
-            self.config, entry, self.tasks, self.data.streams, self.data.stream_of, self.seed
+        return entry, self._built(entry)
+
+    def _built(self, entry: MethodEntry) -> SharingMethod:
+        config, data = self.config, self.data
+        return build_method(
+            config, entry, self.tasks, data.streams, data.stream_of, self.seed, start_of(config)
         )
 
     def untrained_single_paths(self) -> dict[str, nn.Module]:
@@ -348,6 +351,8 @@ class Run:
         return result
 
     def _explain(self) -> None:
+        for name, document in self.method.explained().items():
+            checkpoint.write_json(self.folder / "plots" / f"{name}.json", document)
         if getattr(self.method, "filters", None):
             from polytask.explain.filters import write_filters
 
