@@ -12,7 +12,17 @@ from polytask.registry import Entry
 if TYPE_CHECKING:
     from polytask.backbones.staged import StagedBackbone
 
-NOT_NAMES = ("staged", "options", "stem", "residual", "plain", "tokens", "weights", "norm")
+NOT_NAMES = (
+    "staged",
+    "options",
+    "stem",
+    "residual",
+    "plain",
+    "tokens",
+    "weights",
+    "norm",
+    "sliced",
+)
 TIMM = re.compile(r"(convnext|vit)\w*(\.\w+)?")
 
 

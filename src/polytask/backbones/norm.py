@@ -72,6 +72,13 @@ class Bank(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
 
+    def first(self, channels: int) -> Bank:
+        """The same of the first channels: what a map narrower than the norm uses."""
+        if len(self.mean) == channels:
+            return self
+        cut = [t if t is None else t[:channels] for t in (*self[:2], *self[3:])]
+        return Bank(cut[0], cut[1], self.batches, cut[2], cut[3])  # type: ignore[arg-type]
+
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 KINDS = (*STATISTICS, "weight", "bias")
@@ -86,9 +93,9 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch norm over [B, C, H, W] with a set of running statistics per key.
 
     With fewer than two values per channel it uses its running statistics and leaves them as they
-    are (torch raises). With several keys the tensors are named `running_mean@handwritten`, …;
-    `weight` and `bias` are common unless `affine_per_stream`. With one key or none all names are
-    torch's, and the key is not read.
+    are (torch raises). A map of fewer channels is taken to be the first ones. With several keys the
+    tensors are named `running_mean@handwritten`, …; `weight` and `bias` are common unless
+    `affine_per_stream`. With one key or none all names are torch's, and the key is not read.
 
     Args:
         norm: the norm whose tensors it takes over; every one of several keys starts from a copy.
@@ -162,10 +169,10 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise with the statistics of the batch in training, else with the running ones."""
-        bank = self.bank(self.current.key)
+        bank = self.bank(self.current.key).first(x.shape[1])
         if self.training and self.current.sync is not None:
             return self._synchronised(x, bank, self.current.sync)
-        learns = self.training and x.numel() >= 2 * self.num_features
+        learns = self.training and x.numel() >= 2 * x.shape[1]
         return F.batch_norm(
             x,
             bank.mean,
@@ -189,7 +196,7 @@ class BatchNorm(nn.BatchNorm2d):
         difference of two large numbers.
         """
         centred = x.to(bank.mean.dtype) - _per_channel(bank.mean.clone())
-        rows = centred.new_full((1,), x.numel() // self.num_features)
+        rows = centred.new_full((1,), x.numel() // x.shape[1])
         summed = sync(torch.cat([centred.sum(CELLS), centred.square().sum(CELLS), rows]))
         total, squares = summed[:-1].chunk(2)
         rows = summed[-1:]

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from polytask.backbones.norm import BatchNorm
 from polytask.errors import UserError
 from polytask.phase import ParameterGroup, Phase, Schedule
-from polytask.sharing.substituted import Substituted
+from polytask.sharing.masking import Layer, Substituted, buffer_name, layers_of
 from polytask.sharing.trunk import Trunk, TrunkOptions
 
 CAPACITIES = {3: [0.5, 0.8, 1.0], 5: [0.4, 0.6, 0.7, 0.8, 1.0]}
@@ -67,9 +67,9 @@ class PackNet(Trunk):
         self.capacities = [0.0, *self._capacities()]
         self.affine_per_key = self.options.bn == "per_task"
         for name in self.backbone.names:
-            for inside, layer in packed(self.backbone.unit(name)):
+            for inside, layer in layers_of(self.backbone.unit(name)):
                 owner = torch.full_like(layer.weight, FREE, dtype=torch.uint8)
-                self.register_buffer(buffer_name(name, inside), owner)
+                self.register_buffer(buffer_name("owner", name, inside), owner)
         self.packed_tasks = 0  # as a number of the host, which reading costs no wait for a device
         self.register_load_state_dict_post_hook(_count_tasks)  # type: ignore[no-untyped-call]
         self._held: tuple[str, list[tuple[Tensor, Tensor, Tensor]]] = ("", [])
@@ -88,10 +88,10 @@ class PackNet(Trunk):
 
     # The trunk as a task sees it.
 
-    def layers(self, name: str) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Tensor]]:
+    def layers(self, name: str) -> Iterator[tuple[str, Layer, Tensor]]:
         """(name inside the unit, layer, owners of its weights) of a unit."""
-        for inside, layer in packed(self.backbone.unit(name)):
-            yield inside, layer, self.get_buffer(buffer_name(name, inside))
+        for inside, layer in layers_of(self.backbone.unit(name)):
+            yield inside, layer, self.get_buffer(buffer_name("owner", name, inside))
 
     def unit(self, task: str, name: str) -> nn.Module:
         unit = self.backbone.unit(name)
@@ -107,7 +107,7 @@ class PackNet(Trunk):
 
     def path_unit(self, task: str, name: str) -> nn.Module:
         made = copy.deepcopy(self.backbone.unit(name))
-        layers = dict(packed(made))
+        layers = dict(layers_of(made))
         for inside, _, owner in self.layers(name):
             layer = layers[inside]
             layer.weight.data = layer.weight.data.masked_fill(owner > self.order[task], 0)
@@ -160,7 +160,7 @@ class PackNet(Trunk):
             view = {p for p in view if p in weights or p not in firsts}
         return tuple(f"^{re.escape(n)}$" for n, p in self.named_parameters() if p in view)
 
-    def _all_layers(self) -> Iterator[tuple[nn.Conv2d | nn.Linear, Tensor]]:
+    def _all_layers(self) -> Iterator[tuple[Layer, Tensor]]:
         for name in self.backbone.names:
             for _, layer, owner in self.layers(name):
                 yield layer, owner
@@ -212,13 +212,6 @@ class PackNet(Trunk):
             weight.copy_(torch.where(others, values, weight))
 
 
-def packed(unit: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
-    """The convolutions and linear layers of a unit, by name."""
-    for name, layer in unit.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            yield name, layer
-
-
 def free_smallest(weight: Tensor, owner: Tensor, number: int, kept: int) -> None:
     """Free all but the `kept` largest weights of an owner; of equal ones the first are kept."""
     flat = owner.flatten().clone()
@@ -226,11 +219,6 @@ def free_smallest(weight: Tensor, owner: Tensor, number: int, kept: int) -> None
     order = weight.flatten()[own].abs().argsort(descending=True, stable=True)
     flat[own[order[kept:]]] = FREE
     owner.copy_(flat.view(owner.shape))
-
-
-def buffer_name(unit: str, inside: str) -> str:
-    """A tensor's name must hold no dot."""
-    return f"owner@{unit}/{inside}".replace(".", "_")
 
 
 def _count_tasks(method: nn.Module, _: object) -> None:
