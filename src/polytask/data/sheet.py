@@ -28,15 +28,23 @@ MOST = 32
 def contact_sheet(
     group: Group, tasks: Mapping[str, Task], normalisation: Normalisation, most: int = MOST
 ) -> Image:
-    """The first images of a group in rows of eight, un-normalised.
+    """Images spread evenly over a group, in rows of eight, un-normalised.
 
-    Masks and boxes are drawn on them, all labels written below.
+    A group holds its data sets one after the other, so that each shows its share.
+    Masks and boxes are drawn on the images, all labels written below.
     """
     from PIL import Image, ImageDraw
 
-    pixels = as_pixels(group.images[:: group.views][:most], normalisation)
-    captions = captions_of(group, tasks)[: len(pixels)]
-    masks, boxes = _parts_of(group, "mask"), _parts_of(group, "boxes")
+    chosen = torch.linspace(0, len(group) - 1, min(most, len(group))).round().long()
+    pixels = as_pixels(group.images[:: group.views][chosen], normalisation)
+    captions, masks, boxes = (
+        [found[i] for i in chosen.tolist()]
+        for found in (
+            captions_of(group, tasks),
+            _parts_of(group, "mask"),
+            _parts_of(group, "boxes"),
+        )
+    )
     lines = max((len(c) for c in captions), default=0)
     height = CELL + LINE * max(1, lines) + 6
     rows = -(-len(pixels) // COLUMNS)
