@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,22 @@ def test_train_resumes_only_the_same_run(polytask, scenes, run_folder):
     assert "train.epochs: 1 -> 2" in changed.err
     assert polytask(*train, "multi_exit", "--resume").code == 0
     assert (run_folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_finished_run_with_damaged_files_is_told_or_made_whole(
+    polytask, scenes, run_folder, tmp_path
+):
+    out = shutil.copytree(run_folder, tmp_path / "run")
+    resume = ["train", scenes, "--method", "multi_exit", "--out", out, "--resume"]
+    weights = (out / "model.safetensors").read_bytes()
+    (out / "result.json").write_bytes(b"\xfb{")
+    said = polytask(*resume)
+    assert (said.code, said.out) == (2, "")
+    assert said.complaints == [f"{out / 'result.json'}: is damaged. Train again with --overwrite."]
+    (out / "result.json").write_bytes((run_folder / "result.json").read_bytes())
+    (out / "model.safetensors").unlink()
+    assert polytask(*resume).code == 0
+    assert (out / "model.safetensors").read_bytes() == weights
 
 
 def test_overwrite_starts_again_once_the_input_is_right(polytask, scenes, tmp_path):

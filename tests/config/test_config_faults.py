@@ -137,6 +137,14 @@ ONE_FAULT = {
     "key no folder can have": (
         NEXT, "methods: [{hard: {as: a/b}}]", "methods.0.hard.as", '"a/b"', "letters", None,
     ),
+    "key too long for a folder": (
+        NEXT, "methods: [{hard: {as: " + "a" * 61 + "}}]", "methods.0.hard.as", '"aaaa',
+        "at most 60", None,
+    ),
+    "val and test leave nothing": (
+        LEFT, "  left: {source: digits, val: 0.5, test: 0.5}", "data.left.test", "0.5",
+        "less than 1 together", None,
+    ),
     "key of another method": (
         NEXT, "methods: [{hard: {as: single}}]", "methods.0.hard.as", '"single"', "no method", None,
     ),
@@ -203,6 +211,7 @@ ONE_FAULT = {
     "seed twice": (SEEDS, "seeds: [1, 1]", "seeds", "[1, 1]", "each seed once", None),
     "negative seed": (SEEDS, "seeds: [-1]", "seeds.0", "-1", "0 or more", None),
     "name no folder can have": (NEXT, "name: a/b", "name", '"a/b"', "a folder", None),
+    "name too long": (NEXT, "name: " + "a" * 201, "name", '"aaaa', "a folder", None),
     "infinite": (EPOCHS, "  clip: .inf", "train.clip", "inf", "a finite number", None),
     "not a number": (
         EPOCHS, "  optimizer: {lr: .nan}", "train.optimizer.lr", "nan", "a finite number", None,

@@ -55,6 +55,18 @@ def test_a_used_folder_is_refused_naming_both_ways_out(tmp_path, fill):
     check(tmp_path, overwrite=True)
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_written(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(RunError, match=r"is a file; expected a folder.*another --out"):
+        check(file, overwrite=True)
+    with pytest.raises(RunError, match=rf"cannot be made, because {file} is a file"):
+        check(file / "below" / "it")
+    with pytest.raises(RunError, match="cannot be made: File name too long"):
+        check(tmp_path / ("x" * 300))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_both_flags_contradict_each_other(tmp_path):
     with pytest.raises(RunError, match="both --resume and --overwrite"):
         check(tmp_path, resume=True, overwrite=True)

@@ -119,4 +119,8 @@ def _explain(error: BaseException) -> tuple[int, Iterable[str]]:
 
 def _usage(error: Any) -> str:
     command = error.ctx.command_path if error.ctx else "polytask"
-    return f"{command}: {error.format_message().rstrip('.')}. See {command} --help."
+    return f"{command}: {_sentence(error.format_message())} See {command} --help."
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."

@@ -28,7 +28,9 @@ def train(
     overrides: Overrides = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, metavar="K", help="The config's first unless said."),
+        typer.Option(
+            "--seed", min=0, max=2**31 - 1, metavar="K", help="The config's first unless said."
+        ),
     ] = None,
     out: Out = None,
     devices: Devices = 1,

@@ -30,4 +30,4 @@ def check(config: Config) -> None:
         except UserError as error:
             faults += error.faults
     if faults:
-        raise UserError(faults)
+        raise UserError(list(dict.fromkeys(faults)))  # the backbone's are those of every method

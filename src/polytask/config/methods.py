@@ -15,7 +15,7 @@ from polytask.config.parsing import Named, parse, registered
 from polytask.config.rendering import show
 from polytask.errors import ConfigError, unknown
 
-KEY = re.compile(r"\w[\w.-]*")
+KEY = re.compile(r"\w[\w.-]{0,59}")
 DEFAULT_METHODS = [Node("single"), Node("hard")]
 
 
@@ -74,7 +74,7 @@ def _key(alias: Node, name: str, path: Key, problems: Problems) -> str:
     key = alias.plain()
     others = set(registry.names("sharing")) - {name}
     if not isinstance(key, str) or not KEY.fullmatch(key):
-        expected = "a name of letters, digits, _, - and ."
+        expected = "a name of at most 60 letters, digits, _, - and ."
     elif key in others:
         expected = "a name that no method has"
     elif name == "single" and key != name:

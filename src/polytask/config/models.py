@@ -26,6 +26,8 @@ else:
     Source = BaseModel
 
 MOST_SEEDS = 1000
+LONGEST_NAME = 200  # bytes; file systems take 255, and temporary files add some
+FORBIDDEN = set('/\\:*?"<>|')
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -154,7 +156,8 @@ class Config(Section):
     @field_validator("name")
     @classmethod
     def _can_name_a_folder(cls, name: str) -> str:
-        if not name.strip() or name.startswith(".") or any(c in name for c in '/\\:*?"<>|'):
+        is_long = len(name.encode()) > LONGEST_NAME
+        if not name.strip() or name.startswith(".") or is_long or FORBIDDEN & set(name):
             raise ValueError("expected a name that a folder can have")
         return name
 

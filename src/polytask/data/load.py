@@ -52,6 +52,15 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
         UserError: the faults of all data sets at once.
     """
     with _all_faults(config) as faults:
+        faults += [
+            Fault(
+                f"tasks.{name}.data",
+                "got nothing; expected a data set.",
+                "Without data a task serves `polytask cost` alone.",
+            )
+            for name, task in tasks.items()
+            if task.data is None
+        ]
         read = {}
         for name, source in config.data.items():
             mine = {task: tasks[task] for task in tasks if tasks[task].data == name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from polytask.data.images import ImageSet
 
@@ -36,6 +36,13 @@ class Source(BaseModel, ABC):
     augment: Augment = Augment()
     val: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
     test: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
+
+    @field_validator("test")
+    @classmethod
+    def _leaves_training_images(cls, test: float, info: ValidationInfo) -> float:
+        if test + info.data.get("val", 0.0) >= 1:
+            raise ValueError("expected val and test to be less than 1 together")
+        return test
 
     @abstractmethod
     def read(self, name: str, folder: Path) -> ImageSet:

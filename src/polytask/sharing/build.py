@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,30 @@ def build_method(
         norm=config.norm,
     )
     with _placed(config, entry):
+        if config.backbone.init is not None and start is None:
+            raise UserError.at(
+                "backbone.init",
+                f"got {config.backbone.init}; this version cannot start from a run.",
+                "Use backbone.weights, with a file of the source library's names.",
+            )
         reason = kind.refuses(setting, entry.options)
         if reason:
             raise UserError.at("", reason)
-        return kind(setting, entry.options)
+        method = kind(setting, entry.options)
+    _check_trainable(config, method)
+    return method
+
+
+def _check_trainable(config: Config, method: SharingMethod) -> None:
+    """Refuse patterns by which nothing would train."""
+    patterns = config.train.trainable
+    names = [name for name, _ in method.named_parameters()]
+    if isinstance(patterns, list) and not any(re.search(p, n) for p in patterns for n in names):
+        raise UserError.at(
+            config.place("train", "trainable"),
+            f"got [{', '.join(patterns)}], which no parameter's name matches; expected patterns "
+            r"such as ^heads\. or layer4.",
+        )
 
 
 def _maker(

@@ -53,8 +53,7 @@ def check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
         RunError: it holds something and neither `resume` nor `overwrite` is asked for, or what it
             holds is not polytask's own.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RunError.at(str(folder), "is a file; expected a folder.")
+    _check_place(folder)
     if resume and overwrite:
         raise RunError.at(str(folder), "got both --resume and --overwrite; expected one of them.")
     if is_unused(folder):
@@ -78,6 +77,33 @@ def check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if resume and CONFIG not in names:
         raise RunError.at(str(folder), f"holds no {CONFIG} to resume with.", "Use --overwrite.")
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    problem = None
+    try:
+        first = next(p for p in (folder.absolute(), *folder.absolute().parents) if _is_there(p))
+    except OSError as error:
+        problem = f"cannot be made: {error.strerror}."
+    else:
+        if not first.is_dir():
+            is_it = first == folder.absolute()
+            problem = "is a file" if is_it else f"cannot be made, because {first} is a file"
+            problem += "; expected a folder."
+        elif not os.access(first, os.W_OK | os.X_OK):
+            problem = f"cannot be written to; {first} may not be changed."
+    if problem:
+        raise RunError.at(str(folder), problem, "Give another --out.")
+
+
+def _is_there(path: Path) -> bool:
+    # Not `exists`, which may take a name that is too long for one that is free.
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _foreign(folder: Path) -> list[str]:

@@ -75,17 +75,37 @@ def train_run(
         Diverged: a loss became NaN or infinite.
         Stopped: after `stop_after` steps (what tests use), with the state saved.
     """
-    finished = folder / "result.json"
+    if not overwrite and (result := _finished(folder)) is not None:
+        return result
+    prepare_process()
+    # Wrong input is found before anything is written, the lock included.
+    run = Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The operating system frees the lock of a dead process, so that it never blocks.
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        if finished.exists() and not overwrite:
-            return json.loads(finished.read_text("utf-8"))  # type: ignore[no-any-return]
-        prepare_process()
-        run = Run(config, entry, seed, folder, progress or Silent(), comparison, stop_after)
+        if not overwrite and (result := _finished(folder)) is not None:
+            return result
         if overwrite and folder.exists():
             output.clear(folder)
         return run.start(resume)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run, `None` while there is none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / "result.json"
+    if not (path.exists() and (folder / "model.safetensors").exists()):
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        if not isinstance(result, dict):
+            raise ValueError
+    except ValueError as error:
+        raise RunError.at(str(path), "is damaged.", "Train again with --overwrite.") from error
+    return result
 
 
 class Run:
