@@ -15,9 +15,5 @@ from polytask.balancing import Balancer
 class Equal(Balancer):
     """Every task counts once."""
 
-    def weights(self, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
+    def weights(self, losses: Mapping[str, float]) -> Mapping[str, Tensor | float]:
         return dict.fromkeys(losses, 1.0)
-
-    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        first, *rest = losses.values()
-        return sum(rest, start=first)

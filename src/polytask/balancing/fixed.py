@@ -5,12 +5,12 @@ Source: weighted sums of task losses, as in every early multi-task network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 from torch import Tensor
 
-from polytask.balancing import Balancer, BalancerOptions
+from polytask.balancing import Balancer, BalancerOptions, check_names
 
 
 class FixedOptions(BalancerOptions):
@@ -25,5 +25,9 @@ class Fixed(Balancer):
     Options = FixedOptions
     options: FixedOptions
 
-    def weights(self, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor | float]:
+    def __init__(self, tasks: Sequence[str], options: FixedOptions) -> None:
+        super().__init__(tasks, options)
+        check_names("balancing.fixed.weights", options.weights, tasks)
+
+    def weights(self, losses: Mapping[str, float]) -> Mapping[str, Tensor | float]:
         return {task: self.options.weights.get(task, 1.0) for task in losses}

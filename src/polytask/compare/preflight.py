@@ -11,22 +11,26 @@ if TYPE_CHECKING:
 
 
 def check(config: Config) -> None:
-    """Read the data and build every method once.
+    """Read the data and build every method and its balancer once.
 
     Raises:
         UserError: with the faults of the data, else those of all methods.
     """
     from polytask import tasks as task_kinds
+    from polytask.balancing import build as build_balancer
     from polytask.data.load import load_data
     from polytask.sharing.build import build_method
+    from polytask.training.start import start_of
 
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
+    start = start_of(config)
     data = load_data(config, tasks, seed)
     faults = []
     for entry in config.methods:
         try:
-            build_method(config, entry, tasks, data.streams, data.stream_of, seed)
+            method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
+            build_balancer(config.balancing, method)
         except UserError as error:
             faults += error.faults
     if faults:

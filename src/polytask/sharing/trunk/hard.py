@@ -5,8 +5,15 @@ Source: Caruana, "Multitask Learning", Machine Learning 1997.
 
 from __future__ import annotations
 
+from torch import nn
+
 from polytask.sharing.trunk import Trunk
 
 
 class Hard(Trunk):
     """The trunk family's defaults: every task runs the whole trunk and reads its last map."""
+
+    def representation(self) -> nn.Module | None:
+        """The unit whose output is all that heads read (aggregation), if they read one map."""
+        reads_one = all(task.taps == 1 for task in self.tasks.values())
+        return self.backbone.unit(self.backbone.last) if reads_one else None

@@ -1,0 +1,397 @@
+"""Gradient aggregation: the tasks' gradients over what they share become one, by torchjd's rules.
+
+Source: torchjd 0.18 (Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024),
+which implements the paper of each rule.
+
+Differs from the papers: the Jacobian has a row for each present task whose gradient is finite and a
+column for each parameter that two tasks or more share; a parameter of one task gets that task's
+plain gradient, and a step with one row is a plain one. A rule with a memory keeps one for each set
+of present tasks. Where a rule gives no finite answer the rows are added up. Scales are torchjd's:
+`mgda`, `upgrad`, `dualproj`, `aligned_mtl` and `cagrad` average rows where `equal` adds them. Left
+out are torchjd's rules that weigh rows without looking at them (`equal`, `fixed` and `random` do),
+those against malicious clients, and those that need several batches a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes, run_back
+from polytask.errors import MissingExtra, UserError
+
+if TYPE_CHECKING:
+    from polytask.sharing.method import SharingMethod
+
+NAMES = {
+    "pcgrad": "PCGrad: each gradient loses its part against the others' (Yu 2020).",
+    "mgda": "MGDA: the shortest convex combination of the gradients (Désidéri 2012, Sener 2018).",
+    "cagrad": "CAGrad: best for the worst task within a ball around the mean (Liu 2021).",
+    "imtl_g": "IMTL-G: equal projections on every task's gradient (Liu 2021).",
+    "nash_mtl": "Nash-MTL: the bargaining solution between tasks (Navon 2022).",
+    "aligned_mtl": "Aligned-MTL: gradients made orthogonal and equally long (Senushkin 2023).",
+    "upgrad": "UPGrad: each gradient projected so that it hurts no task (Quinton 2024).",
+    "graddrop": "GradDrop: each entry keeps one sign, drawn by its purity (Chen 2020).",
+    "fairgrad": "FairGrad: α-fair gains between tasks (Ban 2024).",
+    "gradvac": "GradVac: gradients kept as similar as they usually are (Wang 2021).",
+    "dualproj": "DualProj: the mean projected so that it hurts no task (Lopez-Paz 2017).",
+    "config": "ConFIG: a direction with equal cosines to all gradients (Liu 2024).",
+    "excess_mtl": "ExcessMTL: weights by estimated excess risk (He 2024).",
+    "pcd": "PCD: the first task first, a share of progress for the others (2026).",
+}
+
+
+class AggregationOptions(BalancerOptions):
+    """What the gradients are taken of."""
+
+    on: Literal["parameters", "representation"] = Field(
+        "parameters",
+        description="representation: gradients by the features that all tasks read, then one pass",
+    )
+
+
+class Aggregation(Balancer):
+    """A backward pass per task gives the rows; `rule` names torchjd's class, `memory` what it
+    remembers between steps."""
+
+    Options = AggregationOptions
+    options: AggregationOptions
+    name: ClassVar[str] = ""
+    rule: ClassVar[str] = ""
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, tasks: Sequence[str], options: AggregationOptions) -> None:
+        super().__init__(tasks, options)
+        self.key = 0
+        self.cut: _Cut | None = None
+        self._rules: dict[tuple[str, ...], Any] = {}
+        self._restored: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._make(len(self.tasks))
+
+    def arguments(self, rows: int) -> dict[str, Any]:
+        """What torchjd's class is built with."""
+        del rows
+        return self.options.model_dump(exclude={"on"})
+
+    def _make(self, rows: int) -> Any:
+        from torchjd import aggregation
+
+        try:
+            return getattr(aggregation, self.rule)(**self.arguments(rows))
+        except ImportError as error:
+            raise MissingExtra(f"balancing.{self.name}", "balance") from error
+
+    def check(self, method: SharingMethod) -> None:
+        if self.options.on == "representation" and _representation(method) is None:
+            raise UserError.at(
+                f"balancing.{self.name}.on",
+                f"{type(method).__name__} has no representation that all tasks read; "
+                "expected on: parameters.",
+            )
+
+    def weights(self, losses: Mapping[str, float]) -> Mapping[str, Tensor | float]:
+        return dict.fromkeys(losses, 1.0)
+
+    def on_step(self, key: int, method: SharingMethod) -> None:
+        self.key = key
+        if self.options.on == "representation":
+            module = _representation(method)
+            assert module is not None
+            self.cut = _Cut(module)
+
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        method: SharingMethod,
+        penalty: Tensor | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        present = list(self.global_values(losses, processes))
+        leaves = self._leaves(method, processes)
+        rows = _Rows(leaves, len(present))
+        for row, task in enumerate(present):
+            if task in losses:
+                run_back(losses[task], keep=task != present[-1] or penalty is not None)
+            rows.take(row)
+        for leaf, gradient in rows.split(self._aggregate(present, rows, processes)):
+            leaf.grad = gradient
+        if self.cut is not None:
+            self.cut.run_back(keep=penalty is not None)
+            self.cut = None
+        run_back(penalty)
+
+    def _leaves(self, method: SharingMethod, processes: Processes) -> list[Tensor]:
+        if self.cut is None:
+            shared = method.shared()
+            return [p for p in method.parameters() if p in shared and p.requires_grad]
+        if processes.size > 1:
+            raise UserError.at(
+                f"balancing.{self.name}.on",
+                "representation runs in one process, as each has other images.",
+                "Use on: parameters.",
+            )
+        return self.cut.leaves
+
+    def _aggregate(self, present: Sequence[str], rows: _Rows, processes: Processes) -> Tensor:
+        """This process's part of the aggregate [N]; the parts of all processes are added later."""
+        jacobian: Tensor = processes.sum(rows.jacobian)
+        reached = rows.has_gradient
+        if processes.size > 1:
+            reached = processes.sum(reached.to(jacobian)).bool()
+        usable = reached.any(1).to(jacobian.device) & torch.isfinite(jacobian).all(1)
+        chosen = [
+            task for task, is_usable in zip(present, usable.tolist(), strict=True) if is_usable
+        ]
+        if not chosen:  # as in a plain step, which then tells that training diverged
+            usable = torch.ones_like(usable)
+        rows.is_reached = reached[usable.to(reached.device)].any(0).tolist()
+        matrix = jacobian if bool(usable.all()) else jacobian[usable]
+        if len(chosen) < 2 or not matrix.shape[1]:
+            return matrix.sum(0) / processes.size
+        found = self._run(tuple(chosen), matrix)
+        if not torch.isfinite(found).all():
+            found = matrix.sum(0)
+        return found / processes.size
+
+    @torch.no_grad()
+    def _run(self, chosen: tuple[str, ...], matrix: Tensor) -> Tensor:
+        if chosen not in self._rules:
+            self._rules[chosen] = self._make(len(chosen))
+            if chosen in self._restored:
+                self.restore(self._rules[chosen], self._restored.pop(chosen))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.key)
+            if matrix.device.type != "cpu":
+                torch.get_device_module(matrix.device).manual_seed(self.key)
+            found: Tensor = self._rules[chosen](matrix)
+        return found
+
+    # The memory of rules, by the tasks that were present.
+
+    def restore(self, rule: Any, state: Mapping[str, Any]) -> None:
+        """Give a fresh rule the memory of another."""
+        weighting = _weighting(rule)
+        for name, value in state.items():
+            fresh = getattr(weighting, name, None)
+            setattr(weighting, name, value.numpy() if isinstance(fresh, np.ndarray) else value)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        if not self.memory:
+            return {}
+        state = {"\n".join(tasks): found for tasks, found in self._restored.items()}
+        for tasks, rule in self._rules.items():
+            known = {name: getattr(_weighting(rule), name) for name in self.memory}
+            state["\n".join(tasks)] = {
+                name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+                for name, value in known.items()
+            }
+        return state
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._rules = {}
+        self._restored = {tuple(tasks.split("\n")): found for tasks, found in state.items()}
+
+
+def _representation(method: SharingMethod) -> nn.Module | None:
+    """The module whose outputs all tasks read, if the method has one."""
+    found = getattr(method, "representation", None)
+    return found() if callable(found) else None
+
+
+def _weighting(rule: Any) -> Any:
+    """The part of a torchjd rule that remembers."""
+    return getattr(rule, "gramian_weighting", None) or rule.weighting
+
+
+class _Rows:
+    """The Jacobian [rows, N] over some leaves, filled with what backward passes leave in them."""
+
+    def __init__(self, leaves: Sequence[Tensor], rows: int) -> None:
+        self.leaves = leaves
+        self.sizes = [leaf.numel() for leaf in leaves]
+        like = leaves[0] if leaves else torch.zeros(())
+        self.jacobian = like.new_zeros(rows, sum(self.sizes))
+        self.parts = torch.split(self.jacobian, self.sizes, dim=1)
+        self.has_gradient = torch.zeros(rows, len(leaves), dtype=torch.bool)
+        self.is_reached: list[bool] = []
+
+    def take(self, row: int) -> None:
+        """Move the gradients of the leaves into a row."""
+        for column, (leaf, part) in enumerate(zip(self.leaves, self.parts, strict=True)):
+            if leaf.grad is not None:
+                part[row] = leaf.grad.flatten()
+                self.has_gradient[row, column] = True
+                leaf.grad = None
+
+    def split(self, vector: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each leaf that some row reached, with its part of a vector [N]."""
+        found = zip(self.leaves, torch.split(vector, self.sizes), self.is_reached, strict=True)
+        return [(leaf, part.view_as(leaf)) for leaf, part, is_reached in found if is_reached]
+
+
+class _Cut:
+    """Parts the graph at a module's outputs during one forward pass: gradients by the outputs are
+    collected in `leaves`, and go on from there in one pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.outputs: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+        self.handle = module.register_forward_hook(self._part)
+
+    def _part(self, module: nn.Module, arguments: Any, output: Any) -> Any:
+        del module, arguments
+        if not isinstance(output, Tensor):
+            return tuple(map(self._leaf, output))
+        return self._leaf(output)
+
+    def _leaf(self, output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            return output
+        self.outputs.append(output)
+        self.leaves.append(output.detach().requires_grad_())
+        return self.leaves[-1]
+
+    def run_back(self, *, keep: bool) -> None:
+        """Send the gradients of the leaves through what lies before the cut."""
+        self.handle.remove()
+        pairs = [
+            (output, leaf.grad)
+            for output, leaf in zip(self.outputs, self.leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if pairs:
+            outputs, gradients = zip(*pairs, strict=True)
+            torch.autograd.backward(outputs, gradients, retain_graph=keep)
+
+
+class PCGrad(Aggregation):
+    name, rule = "pcgrad", "PCGrad"
+
+
+class MGDAOptions(AggregationOptions):
+    """The solver's precision."""
+
+    epsilon: float = Field(0.001, gt=0, description="stop when the step is smaller than this")
+    max_iters: int = Field(100, ge=1, description="most Frank-Wolfe steps")
+
+
+class MGDA(Aggregation):
+    name, rule, Options = "mgda", "MGDA", MGDAOptions
+
+
+class CAGradOptions(AggregationOptions):
+    """The ball around the mean gradient."""
+
+    c: float = Field(0.5, ge=0, description="radius over the mean's length; 0 is the mean")
+
+
+class CAGrad(Aggregation):
+    name, rule, Options = "cagrad", "CAGrad", CAGradOptions
+
+
+class IMTLG(Aggregation):
+    name, rule = "imtl_g", "IMTLG"
+
+
+class NashMTLOptions(AggregationOptions):
+    """How often and how long tasks bargain."""
+
+    max_norm: float = Field(1.0, ge=0, description="longest update; 0 for no limit")
+    update_weights_every: int = Field(1, ge=1, description="steps between two bargains")
+    optim_niter: int = Field(20, ge=1, description="most iterations of one")
+
+
+class NashMTL(Aggregation):
+    name, rule, Options = "nash_mtl", "NashMTL", NashMTLOptions
+    memory = ("prvs_alpha", "normalization_factor", "step")
+
+    def arguments(self, rows: int) -> dict[str, Any]:
+        return {"n_tasks": rows, **super().arguments(rows)}
+
+    def restore(self, rule: Any, state: Mapping[str, Any]) -> None:
+        super().restore(rule, state)
+        if state["step"]:  # which otherwise makes the problem in its first step
+            rule.weighting._init_optim_problem()
+
+
+class AlignedMTLOptions(AggregationOptions):
+    """The common length of the aligned gradients."""
+
+    scale_mode: Literal["min", "median", "rmse"] = Field(
+        "min", description="which singular value they all get"
+    )
+
+
+class AlignedMTL(Aggregation):
+    name, rule, Options = "aligned_mtl", "AlignedMTL", AlignedMTLOptions
+
+
+class UPGrad(Aggregation):
+    name, rule = "upgrad", "UPGrad"
+
+
+class GradDrop(Aggregation):
+    name, rule = "graddrop", "GradDrop"
+
+
+class FairGradOptions(AggregationOptions):
+    """The kind of fairness."""
+
+    alpha: float = Field(1.0, ge=0, description="0: the mean; 1: proportional; larger: max-min")
+
+
+class FairGrad(Aggregation):
+    name, rule, Options = "fairgrad", "FairGrad", FairGradOptions
+
+
+class GradVacOptions(AggregationOptions):
+    """The usual similarity."""
+
+    beta: float = Field(0.5, ge=0, le=1, description="share of the newest similarity")
+
+
+class GradVac(Aggregation):
+    name, rule, Options = "gradvac", "GradVac", GradVacOptions
+    memory = ("_phi_t", "_state_key")
+
+
+class DualProj(Aggregation):
+    name, rule = "dualproj", "DualProj"
+
+
+class ConFIG(Aggregation):
+    name, rule = "config", "ConFIG"
+
+
+class ExcessMTLOptions(AggregationOptions):
+    """How fast weights follow excess risks."""
+
+    robust_step_size: float = Field(1.0, gt=0, description="step of the weights")
+    n_warmup_steps: int = Field(0, ge=0, description="steps with equal weights before")
+
+
+class ExcessMTL(Aggregation):
+    name, rule, Options = "excess_mtl", "ExcessMTL", ExcessMTLOptions
+    memory = ("_weights", "_sq_grad_sum", "_initial_w", "_warmup_w_sum", "_n_steps", "_state_key")
+
+    def restore(self, rule: Any, state: Mapping[str, Any]) -> None:
+        device = state["_state_key"][-1]
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state.items()}
+        super().restore(rule, moved)
+
+
+class PCDOptions(AggregationOptions):
+    """What the other tasks are promised; the config's first task comes first."""
+
+    tau: float = Field(0.02, ge=0, le=1, description="share of the progress they would make alone")
+    beta: float = Field(0.999, ge=0, lt=1, description="memory of the gradients' lengths")
+
+
+class PCD(Aggregation):
+    name, rule, Options = "pcd", "PCD", PCDOptions
+    memory = ("_sq_norm_ema", "_n_steps", "_state_key")
