@@ -1,0 +1,57 @@
+"""Peak memory of training steps against the same mathematics by hand.
+
+What torch allocates is counted, not what the process holds, which depends on what it did before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.step import WORK
+from benchmarks.timing import Result, Target, ratios
+
+STEPS = 3  # the optimizer's state is there from the second step on
+
+
+def run(rounds: int | None) -> Iterator[Result]:
+    """Compare the peaks of gradients, optimizer's state and maps; one round, as they repeat."""
+    del rounds
+    for work in WORK:
+        ours = work.workload.training(work.method, work.options)
+        theirs = work.by_hand(work.workload)
+        theirs.load(ours.loop.method)
+        batch = ours.batches[0]
+        peaks = peak(partial(ours.step, batch)), peak(partial(theirs.step, batch))
+        found = ratios(peaks[:1], peaks[1:])
+        yield Result(f"memory: {work.name}", "by hand in PyTorch", found, Target(high=1.05))
+
+
+def peak(step: Callable[[], None]) -> int:
+    """The most bytes that are allocated at a time during a few first steps."""
+    with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for _ in range(STEPS):
+            step()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the profiler's remarks on itself, which it writes past Python, off the terminal."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,66 @@
+"""A training step against the same mathematics by hand, which must give the same losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.testing import assert_close
+
+from benchmarks.by_hand import ByHand, Filtered, Hard, MultiExit, Single
+from benchmarks.timing import Result, Target, alternate, in_turn, ratios
+from benchmarks.workload import TASKS, Training, Workload
+
+LARGE = Workload(side=64, batch=32)
+SMALL = Workload(side=32, batch=64, width=0.25, stem="small")
+PARTIAL = Workload(sets=3, side=32, batch=63, width=0.25, stem="small")
+EXITS = {"exits": dict(zip(TASKS, MultiExit.exits, strict=True))}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A method and its counterpart; `most` is the target of its time, `rounds` what it takes."""
+
+    name: str
+    workload: Workload
+    method: str
+    by_hand: type[ByHand]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    most: float = 1.05
+    rounds: int = 20
+
+
+WORK = (
+    Work("hard, 64 px, batch 32", LARGE, "hard", Hard, most=1.03),
+    Work("hard, ¼ width, 32 px, batch 64", SMALL, "hard", Hard, most=1.03, rounds=30),
+    Work("hard with filter, ¼ width", SMALL, "hard", Filtered, {"filter": True}),
+    Work("single, ¼ width, partial labels", PARTIAL, "single", Single),
+    Work("multi_exit, ¼ width, partial labels", PARTIAL, "multi_exit", MultiExit, EXITS),
+)
+
+
+def run(rounds: int | None) -> Iterator[Result]:
+    """Time every method in turn with its counterpart."""
+    for work in WORK:
+        ours = work.workload.training(work.method, work.options)
+        theirs = work.by_hand(work.workload)
+        theirs.load(ours.loop.method)
+        check(work.name, ours, theirs)
+        seconds = alternate(
+            {"ours": ours.turns(), "theirs": in_turn(theirs.step, ours.batches)},
+            rounds or work.rounds,
+        )
+        found = ratios(seconds["ours"], seconds["theirs"])
+        yield Result(f"step: {work.name}", "by hand in PyTorch", found, Target(high=work.most))
+
+
+def check(name: str, ours: Training, theirs: ByHand) -> None:
+    """Refuse to compare what does not compute the same."""
+    for batch in ours.batches[:2]:
+        ours.step(batch)
+        theirs.step(batch)
+        mine = torch.tensor(list(ours.loop.last_losses.values()))
+        other = torch.stack(theirs.losses).detach()
+        assert_close(mine, other, rtol=1e-4, atol=1e-5, msg=lambda said: f"{name}: {said}")

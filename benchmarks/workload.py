@@ -1,0 +1,145 @@
+"""What is trained: three tasks of ten classes on pictures of noise, by polytask's own parts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.timing import in_turn
+from polytask import tasks as kinds
+from polytask.batch import Batch
+from polytask.config.methods import default_entry
+from polytask.config.models import Config
+from polytask.data.images import ImageSet
+from polytask.data.load import load_data
+from polytask.data.pipeline import Data
+from polytask.data.source import Source
+from polytask.phase import Phase
+from polytask.sharing.build import build_method
+from polytask.sharing.method import SharingMethod
+from polytask.tasks.classification import ClassificationOptions
+from polytask.tasks.task import Task
+from polytask.training.display import Lines
+from polytask.training.loop import Loop
+from polytask.training.progress import Progress
+from polytask.training.world import World
+
+TASKS = ("first", "second", "third")
+CLASSES = 10
+STEPS = 4  # different batches, which come again and again
+
+
+class Noise(Source):
+    """Random pictures with random labels."""
+
+    source: str = "noise"
+    count: int
+    side: int
+    columns: tuple[str, ...] = TASKS
+
+    def read(self, name: str, folder: Path) -> ImageSet:
+        """Draw `count` training images, and one each to validate and to test."""
+        del folder
+        total = self.count + 2
+        drawn = np.random.default_rng(0)
+        images = drawn.integers(0, 256, (total, self.side, self.side, 3), np.uint8)
+        cells = drawn.integers(0, CLASSES, (len(self.columns), total)).tolist()
+        bounds = {
+            "train": (0, total - 2),
+            "val": (total - 2, total - 1),
+            "test": (total - 1, total),
+        }
+        splits = {split: np.arange(*bound) for split, bound in bounds.items()}
+        return ImageSet(name, images, dict(zip(self.columns, cells, strict=True)), splits)
+
+
+def load(
+    data: Mapping[str, Noise], home: Mapping[str, str], **config: Any
+) -> tuple[Config, dict[str, Task], Data]:
+    """Data sets as a run reads them; `home` names the data set of each task."""
+    made = Config(
+        data=dict(data),
+        tasks={
+            task: ClassificationOptions(
+                kind="classification", data=name, label=task, classes=CLASSES
+            )
+            for task, name in home.items()
+        },
+        **config,
+    )
+    tasks = kinds.build(made.tasks)
+    return made, tasks, load_data(made, tasks, seed=0)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A method in training, as `polytask train` runs it, and the batches it sees."""
+
+    loop: Loop
+    batches: list[Batch]
+
+    def step(self, batch: Batch) -> None:
+        """All that a run does with a batch."""
+        self.loop.step(batch)
+        self.loop.tick()
+
+    def turns(self) -> Callable[[], object]:
+        """A step with the next of the batches at each call."""
+        return in_turn(self.step, self.batches)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Images and network: with 1 of `sets` every image has all labels, with 3 one of them."""
+
+    sets: int = 1
+    side: int = 64
+    batch: int = 32
+    width: float = 1.0
+    stem: str = "imagenet"
+
+    def training(
+        self, name: str, options: Mapping[str, Any] | None = None, norm: str = "mixed"
+    ) -> Training:
+        """A method of the registry, ready for its first step."""
+        config, data, method = self.method(name, options, norm)
+        method = method.to(memory_format=torch.channels_last)
+        progress = Progress(Lines(io.StringIO()))
+        progress.run_started(name, total_steps=1_000_000)
+
+        def after_step(loop: Loop) -> None:
+            progress.step(loop.updates, loop.last_losses)
+
+        world = World.of(accelerator="cpu")
+        loop = Loop(config, method, data, world, Phase(epochs=1000), 0, after_step)
+        return Training(loop, list(data.epoch(0)))
+
+    def method(
+        self, name: str, options: Mapping[str, Any] | None = None, norm: str = "mixed"
+    ) -> tuple[Config, Data, SharingMethod]:
+        """A method with its initial weights, its config and its data."""
+        home = {task: "images" if self.sets == 1 else task for task in TASKS}
+        config, tasks, data = load(
+            {
+                data: Noise(
+                    count=STEPS * self.batch // self.sets,
+                    side=self.side,
+                    columns=tuple(task for task in TASKS if home[task] == data),
+                )
+                for data in dict.fromkeys(home.values())
+            },
+            home,
+            backbone={"name": "resnet18", "width": self.width, "stem": self.stem},
+            train={"batch": self.batch, "schedule": "constant", "optimizer": {"lr": 0.01}},
+            norm=norm,
+        )
+        plain = default_entry(name, [])
+        chosen = type(plain.options)(**(options or {}))
+        entry = plain.model_copy(update={"options": chosen})
+        return config, data, build_method(config, entry, tasks, data.streams, data.stream_of, 0)
