@@ -52,4 +52,8 @@ def _line(answer: dict[str, Any]) -> str:
         return f"{answer['class']}\t{answer['probability']:.3f}"
     if "labels" in answer:
         return ", ".join(answer["labels"]) or "none"
+    if "shares" in answer:
+        return ", ".join(f"{name} {share:.1%}" for name, share in answer["shares"].items())
+    if "box" in answer:
+        return ", ".join(f"{edge:.1f}" for edge in answer["box"])
     return ", ".join(f"{key}: {value}" for key, value in answer.items())
