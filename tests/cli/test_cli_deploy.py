@@ -77,6 +77,14 @@ def test_export_writes_a_file_and_its_description_for_each_asked_task(
     assert f"({described['params']} parameters)" in line
 
 
+def test_export_into_a_file_is_refused(polytask, run_folder, scenes):
+    for out in (scenes, scenes / "below"):
+        said = polytask("export", run_folder, "--format", "torch", "--out", out)
+        assert (said.code, said.out) == (2, "")
+        assert said.complaints[0].startswith(f"{out}: ")
+        assert "is a file; expected a folder" in said.complaints[0]
+
+
 def test_export_says_what_to_install(polytask, run_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
     said = polytask("export", run_folder)

@@ -8,7 +8,7 @@ WRONG = {
     "label": ("tasks.shape.label=shap", "tasks.shape.label", '"shap"', 'Did you mean "shape"?'),
     "weights": ("backbone.weights=none.pth", "none.pth", "no file", ".safetensors"),
     "unit": ("backbone.open=[layer9]", "backbone.open", '"layer9"', 'Did you mean "layer4"?'),
-    "init": ("backbone.init=run", "backbone.init", "run; this", "backbone.weights"),
+    "init": ("backbone.init=run", "backbone.init", "cannot be read", "a finished run"),
     "pattern": ("train.trainable=[hedas]", "train.trainable", "[hedas]", "heads"),
 }
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from run_results import finished
 
-from polytask.compare.outcome import Outcome
+from polytask.compare.outcome import Outcome, read_outcome
 from polytask.compare.results import Results, best_run
 from polytask.compare.summary import Plan, Summary
 from polytask.errors import RunError
@@ -86,10 +86,14 @@ def test_an_unfinished_comparison_has_no_best_run(tmp_path):
         best(tmp_path, {"single": (0.8, 2.0)}, failed={("single", 4), ("single", 7)})
 
 
-def test_a_damaged_file_is_named(tmp_path):
-    (tmp_path / "results.json").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"\xfb", b"[]", b'{"a": []}'])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(RunError, match=r"results\.json: is damaged"):
         Results.read(tmp_path)
+    (tmp_path / "result.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"result\.json: is damaged"):
+        read_outcome("hard", 0, tmp_path)
 
 
 def test_results_show_as_a_table_in_a_notebook(tmp_path, data):

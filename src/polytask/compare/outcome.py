@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from polytask.errors import RunError
+
 RESULT, COST, ERROR = "result.json", "cost.json", "error.txt"
 
 
@@ -44,15 +46,31 @@ def run_label(method: str, seed: int) -> str:
 
 
 def read_outcome(method: str, seed: int, folder: Path) -> Outcome | None:
-    """The outcome of a finished run, or `None` while its folder holds no result."""
-    result = folder / RESULT
-    if not result.exists():
-        return None
-    return Outcome(method, seed, json.loads(result.read_text("utf-8")), read_cost(folder))
+    """The outcome of a finished run, or `None` while its folder holds no result.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    result = _read(folder / RESULT, "tasks")
+    return None if result is None else Outcome(method, seed, result, read_cost(folder))
 
 
 def read_cost(folder: Path) -> dict[str, Any] | None:
-    """What the network of a run costs, which is known before it is trained."""
-    path = folder / COST
-    content: dict[str, Any] | None = json.loads(path.read_text("utf-8")) if path.exists() else None
+    """What the network of a run costs, which is known before it is trained.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return _read(folder / COST, "total")
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    """The document of a file, known by one of its keys."""
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        content[key]
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunError.at(str(path), "is damaged.", "Train the run again without it.") from error
     return content

@@ -39,11 +39,13 @@ class Results:
                 str(folder), f"holds no {RESULTS}: no finished comparison.", "Go on with --resume."
             )
         try:
-            return cls(folder, json.loads(path.read_text("utf-8")))
-        except ValueError as error:
+            data = json.loads(path.read_bytes())
+            data["methods"]
+        except (ValueError, LookupError, TypeError) as error:
             raise RunError.at(
-                str(path), f"is damaged ({error}).", "Delete it and go on with --resume."
+                str(path), "is damaged.", "Delete it and go on with --resume."
             ) from error
+        return cls(folder, data)
 
     def write(self) -> None:
         """Write `results.csv` and, last, `results.json`, each in one step."""

@@ -72,7 +72,7 @@ def options(task: Named, problems: Problems, is_checked: bool) -> TaskOptions | 
         from polytask.tasks.task import Task
 
         if hasattr(ModuleDict, task.key):  # networks keep their heads by task
-            problem = f'got the name "{task.key}", which torch keeps for itself; expected another'
+            problem = f'got the name "{task.key}", which torch keeps for itself; expected another.'
             problems.add(task.node.mark, task.path, problem, f'Try "{task.key}_".')
         model = registry.load("tasks", task.name, Task).Options
     return parse(model, task.node, task.path, problems)

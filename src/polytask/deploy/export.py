@@ -18,6 +18,7 @@ from polytask import __version__
 from polytask.deploy.model import Model
 from polytask.errors import MissingExtra
 from polytask.randomness import stable_hash
+from polytask.training.output import check_place
 
 Format = Literal["onnx", "torch"]
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
@@ -55,6 +56,7 @@ def export(model: Model, task: str, out: Path, format: Format = "onnx") -> Expor
     generator = torch.Generator().manual_seed(stable_hash("export", task))
     shape = (seen.channels, seen.height, seen.width)
     images = torch.randn(3, *shape, generator=generator)
+    check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{task}{SUFFIX[format]}"
     partial = file.with_name(f".partial.{file.name}")

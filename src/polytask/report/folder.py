@@ -133,7 +133,7 @@ def read_folder(path: Path) -> Folder:
         RunError: there is no such folder, or it is neither.
     """
     if not path.is_dir():
-        raise RunError.at(str(path), "no such folder", "Give the folder of a run or a comparison.")
+        raise RunError.at(str(path), "no such folder.", "Give the folder of a run or a comparison.")
     found = sorted(p for p in path.glob("*/seed*") if p.is_dir())
     if (path / "results.json").exists() or found:
         return _read_comparison(path, found)
@@ -142,7 +142,7 @@ def read_folder(path: Path) -> Folder:
     raise RunError.at(
         str(path),
         "found neither results.json nor <method>/seed<k>/ folders (a comparison), "
-        f"nor any of {', '.join(RUN_FILES)} (a run)",
+        f"nor any of {', '.join(RUN_FILES)} (a run).",
         "Give the folder that --out named.",
     )
 

@@ -53,12 +53,6 @@ def build_method(
         norm=config.norm,
     )
     with _placed(config, entry):
-        if config.backbone.init is not None and start is None:
-            raise UserError.at(
-                "backbone.init",
-                f"got {config.backbone.init}; this version cannot start from a run.",
-                "Use backbone.weights, with a file of the source library's names.",
-            )
         reason = kind.refuses(setting, entry.options)
         if reason:
             raise UserError.at("", reason)

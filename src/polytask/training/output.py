@@ -53,7 +53,7 @@ def check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
         RunError: it holds something and neither `resume` nor `overwrite` is asked for, or what it
             holds is not polytask's own.
     """
-    _check_place(folder)
+    check_place(folder)
     if resume and overwrite:
         raise RunError.at(str(folder), "got both --resume and --overwrite; expected one of them.")
     if is_unused(folder):
@@ -79,8 +79,12 @@ def check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise RunError.at(str(folder), f"holds no {CONFIG} to resume with.", "Use --overwrite.")
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to."""
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to.
+
+    Raises:
+        RunError: with the reason.
+    """
     problem = None
     try:
         first = next(p for p in (folder.absolute(), *folder.absolute().parents) if _is_there(p))
