@@ -1,0 +1,67 @@
+"""Runs with balancers: stopped ones end in the same bits, and configs name them rightly."""
+
+import json
+
+import pytest
+
+from polytask import registry
+from polytask.config import read_config
+from polytask.errors import ConfigError
+from polytask.training.run import Stopped
+
+BALANCERS = {
+    "dwa": {},
+    "gradnorm": {"lr": 0.1},
+    "uncertainty": {},
+    "pcgrad": {},
+    "dtp": {},
+    "gradvac": {},
+}
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_a_stopped_run_ends_in_the_same_bits(config, run_in, name):
+    """In the first epoch, at its end, and after the second, when epoch means are remembered."""
+    made = config(["hard"], {"balancing": {name: BALANCERS[name]}}, epochs=3)
+    _, straight = run_in(made, "hard")
+    lines = (straight / "metrics.jsonl").read_text("utf-8").splitlines()
+    steps = json.loads(lines[0])["step"]
+    for stop in (1, steps, 2 * steps + 1):
+        with pytest.raises(Stopped):
+            run_in(made, "hard", "stopped", resume=True, stop_after=stop)
+    _, resumed = run_in(made, "hard", "stopped", resume=True)
+    assert weights(straight) == weights(resumed)
+    _, plain = run_in(config(["hard"], epochs=3), "hard", "plain")
+    assert weights(plain) != weights(straight)
+
+
+def test_single_is_trained_by_plain_sums(config, run_in):
+    """Weights would be learning rates of the baseline: nothing is shared, nothing balanced."""
+    _, plain = run_in(config(["single"], epochs=1), "single", "plain")
+    balanced = config(["single"], {"balancing": "uncertainty"}, epochs=1)
+    _, other = run_in(balanced, "single", "balanced")
+    assert weights(plain) == weights(other)
+
+
+def test_a_balancer_that_does_not_exist_is_told_with_the_nearest(tmp_path):
+    path = tmp_path / "shop.yaml"
+    path.write_text("data: {d: {source: digits}}\nbalancing: gradnrm\n", "utf-8")
+    with pytest.raises(ConfigError, match=r'unknown balancer "gradnrm".*Did you mean "gradnorm"'):
+        read_config(path)
+
+
+def test_an_option_that_does_not_exist_is_told_with_the_nearest(config):
+    with pytest.raises(ConfigError, match=r'temprature.*"?temperature"?'):
+        config(["hard"], {"balancing": {"dwa": {"temprature": 1}}})
+
+
+def test_every_balancer_can_be_configured_by_its_bare_name(config):
+    for name in registry.names("balancing"):
+        made = config(["hard"], {"balancing": name})
+        spec = made.balancing
+        assert (spec if isinstance(spec, str) else next(iter(spec))) == name
+        assert read_config(made.data_dict()) == made
