@@ -1,0 +1,120 @@
+"""The laws hold for heads that read several maps and for targets that are dicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import asserts
+import pytest
+import torch
+from worlds import VARIANTS, World
+
+from polytask import registry, tasks
+from polytask.batch import Batch, Group, Input, Target
+from polytask.sharing.method import Setting, SharingMethod
+from polytask.tasks.task import Task
+
+SIZE = Input(3, 16, 24)
+ROWS = {"outline": [0, 2, 3], "where": [1, 2], "product": [0, 1, 4]}
+
+
+def dense_tasks() -> dict[str, Task]:
+    """A mask, a box and a class, none of which has data."""
+    options = {
+        "outline": {"kind": "segmentation", "classes": 3, "width": 4},
+        "where": {"kind": "box", "hidden": 8},
+        "product": {"kind": "classification", "classes": 4},
+    }
+    kinds = {name: registry.load("tasks", str(o["kind"]), Task) for name, o in options.items()}
+    return tasks.build({name: kinds[name].Options(**o) for name, o in options.items()})
+
+
+class DenseWorld(World):
+    """Partial labels of three kinds on images that are not square."""
+
+    def setting(self) -> Setting:
+        return replace(
+            super().setting(),
+            tasks=dense_tasks(),
+            streams={"photos": SIZE},
+            stream_of=dict.fromkeys(ROWS, "photos"),
+        )
+
+    def batch(self, seed: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(6, 3, SIZE.height, SIZE.width, generator=generator)
+        mask = torch.randint(0, 3, (3, SIZE.height, SIZE.width), generator=generator)
+        mask[:, :2] = 255
+        corner = torch.rand(2, 2, generator=generator) * 8
+        boxes = torch.cat([corner, corner + 1 + torch.rand(2, 2, generator=generator) * 6], dim=1)
+        size = torch.tensor([[SIZE.width, SIZE.height]]).float().repeat(2, 1)
+        values = {
+            "outline": {"mask": mask},
+            "where": {"boxes": boxes, "size": size},
+            "product": torch.randint(0, 4, (3,), generator=generator),
+        }
+        targets = {t: Target(values[t], torch.tensor(rows)) for t, rows in ROWS.items()}
+        return Batch([Group(images, torch.arange(6), "photos", targets)])
+
+
+def served() -> list[DenseWorld]:
+    """The methods that take heads with several maps; the others say that they do not."""
+    found = [DenseWorld("hard", "small_vit", "integrated")]
+    for name in registry.names("sharing"):
+        world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
+        setting = world.setting()
+        if world.kind.refuses(setting, world.checked_options(setting)) is None:
+            found.append(world)
+    return found
+
+
+SERVED = served()
+REFUSING = sorted(set(registry.names("sharing")) - {world.name for world in SERVED})
+each_world = pytest.mark.parametrize("world", SERVED, ids=str)
+
+
+@cache
+def stirred(world_id: str) -> SharingMethod:
+    return next(world for world in SERVED if str(world) == world_id).stirred()
+
+
+def test_the_families_serve_dense_tasks():
+    assert {"single", "hard", "multi_exit", "mtan"} <= {world.name for world in SERVED}
+
+
+@pytest.mark.parametrize("name", REFUSING)
+def test_what_does_not_serve_them_says_why(name):
+    world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
+    setting = world.setting()
+    reason = world.kind.refuses(setting, world.checked_options(setting))
+    assert "outline" in reason
+
+
+@each_world
+@torch.no_grad()
+def test_path_is_the_joint_output(world):
+    asserts.assert_path_is_the_joint_output(stirred(str(world)), world.batch())
+
+
+@each_world
+def test_gradient_stays_in_view(world):
+    asserts.assert_gradient_stays_in_view(world.method(), world.batch())
+
+
+@each_world
+@torch.no_grad()
+def test_unlabelled_images_change_nothing(world):
+    asserts.assert_unlabelled_images_change_nothing(stirred(str(world)), world.batch())
+
+
+@each_world
+@pytest.mark.parametrize("absent", ["outline", "where"])
+def test_a_task_without_labels_is_silent(world, absent):
+    batch = world.batch()
+    asserts.assert_a_task_without_labels_is_silent(world.method(), batch, absent, is_listed=True)
+
+
+@each_world
+def test_cost_is_counted(world):
+    asserts.assert_cost_is_counted(stirred(str(world)), world.batch())
