@@ -1,9 +1,9 @@
 """Names to code: a folder of one-idea files is its own registry.
 
 A file `sharing/trunk/multi_exit.py` is the method `multi_exit`; a file that serves several names
-says so in a literal `NAMES = {"resnet18": "summary", …}`. Names, summaries and sources are read from
-the text of the files, so that listing and checking a config import no torch; a module is imported
-when its name is used. Third parties add names through entry points `polytask.<kind>`.
+says so in a literal `NAMES = {"resnet18": "summary", …}`. Names, summaries and sources are read
+from the text of the files, so that listing and checking a config import no torch; a module is
+imported when its name is used. Third parties add names through entry points `polytask.<kind>`.
 """
 
 from __future__ import annotations
