@@ -10,7 +10,7 @@ from polytask.training import checkpoint
 from polytask.training.dry_run import dry_run
 from polytask.training.run import Stopped
 
-KEYS = ["packnet"]
+KEYS = ["packnet", "adashare"]
 
 
 def rows(folder):

@@ -153,7 +153,7 @@ class BatchNorm(nn.BatchNorm2d):
     def copy_bank(self, source: str, target: str) -> None:
         """Let the tensors of key `target` start over from those of `source`."""
         for theirs, own in zip(self.bank(source), self.bank(target), strict=True):
-            if own is not None and theirs is not None:
+            if own is not None and theirs is not None and own is not theirs:
                 own.copy_(theirs)
 
     def freeze(self, is_frozen: bool = True) -> None:

@@ -114,6 +114,22 @@ def test_paths_come_in_any_order_and_leave_the_method_alone(done):
     assert all(torch.equal(state[n], v) for n, v in method.state_dict().items())
 
 
+def test_predictions_are_those_of_a_plain_network_with_masked_weights(done):
+    """The reference: hard sharing's network, its weights and norms written from the buffers."""
+    method, batch, said = done
+    state = method.state_dict()
+    for number, task in enumerate(CLASSES, start=1):
+        plain = build("hard", CLASSES)
+        weights = {}
+        for name in plain.state_dict():
+            unit, _, inside = name.removeprefix("backbone.units.").partition(".")
+            owner = state.get(f"owner@{unit}/{inside.removesuffix('.weight').replace('.', '_')}")
+            value = state[name] if name in state else state[f"{name}@{task}"]
+            weights[name] = value if owner is None else value * ((owner > 0) & (owner <= number))
+        plain.load_state_dict(weights)
+        assert torch.equal(predictions(plain, batch)[task], said[task])
+
+
 def test_loaded_weights_hide_later_tasks_too(done):
     method, batch, said = done
     other = build("packnet", CLASSES, seed=3)
