@@ -113,7 +113,7 @@ def test_scores_are_the_mean_overlap_and_the_share_above_a_half():
     metrics = made.metrics()
     metrics.update(
         *made.scored(
-            torch.tensor([[0.0, 0, 1, 1], [0, 0, 0.5, 1]]),
+            torch.tensor([[-0.2, 0, 1, 1.5], [0, 0, 0.5, 1]]),  # cut to the picture
             target([[0, 0, 10, 20], [0, 0, 10, 20]], 10, 20),
         )
     )

@@ -127,7 +127,8 @@ class Box(Task):
 
     def scored(self, prediction: Any, target: Any) -> tuple[Any, Any]:
         """The IoU of each box and 1, which weighs it in the mean and says it should be found."""
-        found = iou(prediction.float() * target["size"].repeat(1, 2), target["boxes"])
+        inside = prediction.float().clamp(0, 1)  # as a user reads it
+        found = iou(inside * target["size"].repeat(1, 2), target["boxes"])
         return found.clamp(0, 1), torch.ones_like(found, dtype=torch.long)
 
     def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
