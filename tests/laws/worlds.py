@@ -51,9 +51,17 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "multi_path": [{"branches": [0.2, 0.6, 0.6]}],
     "mtan": [{}, {"extractor": "block", "reduction": 4}],
+    "mmoe": [{"experts": 2}, {"experts": 2, "gate": "input"}],
+    "nested_net": [{"ratios": [0.3, 1.0, 0.3]}, {"scheme": "weight", "bn": "common"}],
+    "nddr": [{"shortcut": True}],
 }
 # (method, shape or backbone, None for all) to a part of the reason that the method must give.
-REFUSALS: dict[tuple[str, str | None], str] = {}
+REFUSALS: dict[tuple[str, str | None], str] = {
+    ("mtda", None): "marks is multilabel",
+    ("nested_net", "small_vit"): "cannot run the backbone's",
+    ("adashare", "vgg11"): "no unit of this backbone has a shortcut",
+    ("adashare", "small_vit"): "no unit of this backbone has a shortcut",
+}
 
 
 @dataclass(frozen=True)

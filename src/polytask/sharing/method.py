@@ -52,7 +52,7 @@ class Setting:
         return self.streams[self.stream_of[task]]
 
     def seeded(self, *names: str, column: str = "") -> Any:
-        """Initial weights depend on the seed and the name inside the column (DESIGN, Randomness)."""
+        """Draw initial weights from the seed and the name inside the column."""
         own = (column,) if self.init == "independent" and column else ()
         return seeded(self.seed, *own, *names)
 
@@ -138,6 +138,10 @@ class SharingMethod(nn.Module, ABC):
         """Terms that belong to the method in every phase."""
         del batch, outputs
         return []
+
+    def explained(self) -> dict[str, Any]:
+        """What it learned about sharing: JSON-able documents by name, for the run's `plots/`."""
+        return {}
 
     # Hooks. `run` is the training run: its phase, epoch, step, method, optimizer and loaders.
 

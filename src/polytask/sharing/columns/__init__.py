@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from polytask.backbones.norm import bake, convert
-from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Batch, Group
+from polytask.backbones.staged import StagedBackbone, State, rows_of
+from polytask.batch import Batch, Value
+from polytask.sharing.columns.link import Join, Link
+from polytask.sharing.columns.path import ColumnsPath, Step
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
-from polytask.sharing.trunk import positions, shell, union
+from polytask.sharing.trunk import positions, union
 from polytask.tasks.task import FeatureShape
 
-NOT_NAMES = ()
+NOT_NAMES = ("kernel_bank", "link", "linked", "path")
 
 
-@dataclass(frozen=True)
-class Join:
-    """A link after a unit: it maps the maps of `reads` to new maps of `writes` (m ≤ k)."""
+@dataclass
+class Feed:
+    """One pass through the columns.
 
-    after: str
-    link: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    `images` says what each column reads, `stream` whose batch-norm statistics count, `rows` which
+    of the samples each task predicts (ascending, `None` for all), `views` how many images make a
+    sample.
+    """
+
+    images: Mapping[str, Tensor]
+    stream: str
+    rows: Mapping[str, Tensor | None]
+    views: int = 1
 
 
 class Columns(SharingMethod):
     """One backbone (column) per task; `joins` says where links mix the columns' maps.
 
     Columns advance unit by unit. A column runs only the units, and only on the images, that some
-    task's prediction depends on, so that without links every column sees its own task's images.
-    Links on weights override `unit`, which gives the module that runs as a column's unit.
+    task's prediction depends on, and a link gives only the maps that are read after it: without
+    links every column sees its own task's images. Links on weights override `run` and `path_unit`.
     """
 
     family = "columns"
@@ -43,24 +49,28 @@ class Columns(SharingMethod):
     def __init__(self, setting: Setting, options: MethodOptions) -> None:
         super().__init__(setting, options)
         self.columns = nn.ModuleDict(
-            {name: setting.new_backbone(column=name) for name in self.column_names()}
+            {
+                name: setting.new_backbone(column=name, channels=self.channels_of(name))
+                for name in self.column_names()
+            }
         )
-        first = self.column(next(iter(self.columns)))
-        self.names = first.names
-        inputs = set(map(setting.input_of, self.tasks))
-        shapes = {i: first.shapes(i.channels, i.height, i.width) for i in inputs}
-        self.shapes = {task: shapes[setting.input_of(task)] for task in self.tasks}
+        self.names = self.column(next(iter(self.columns))).names
+        self.shapes = self._shapes()
         self.links = nn.ModuleDict()
         self.joins = tuple(self.make_links())
+        self.tails = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         for name, task in self.tasks.items():
+            with setting.seeded("tail", name):
+                tail = self.tail(name)
+            if tail is not None:
+                self.tails[name] = tail
             size = setting.input_of(name)
-            features = [FeatureShape(*self.shapes[name][unit]) for unit in self.taps(name)]
             with setting.seeded("head", name):
-                self.heads[name] = task.head(features, (size.height, size.width))
+                self.heads[name] = task.head(self.features(name), (size.height, size.width))
         streams = tuple(setting.streams) if setting.norm == "per_data" else ()
-        self.current = convert(self, streams)
-        self._depths = {task: self._dependencies(task) for task in self.tasks}
+        self.current = convert(self, self.norm_keys(streams))
+        self.steps = {task: tuple(self._steps(task)) for task in self.tasks}
 
     # What a method may change.
 
@@ -77,13 +87,41 @@ class Columns(SharingMethod):
         return []
 
     def taps(self, task: str) -> list[str]:
-        """The units of the task's column that its head reads; the last by default."""
+        """The units of the task's column whose maps it reads, in order; the last by default."""
         count = self.tasks[task].taps
         column = self.column(self.column_of(task))
         return [column.last] if count == 1 else list(column.stages.values())[-count:]
 
-    def unit(self, column: str, name: str) -> nn.Module:
-        """The module that runs as unit `name` of a column."""
+    def tail(self, task: str) -> nn.Module | None:
+        """List of tapped maps [B, C, H, W] → list of maps for the head, or `None` for the same."""
+        del task
+        return None
+
+    def features(self, task: str) -> list[FeatureShape]:
+        """The maps the task's head reads."""
+        return [FeatureShape(*self.shapes[task][unit]) for unit in self.taps(task)]
+
+    def feeds(self, batch: Batch) -> Iterator[Feed]:
+        """What goes through the columns together: every column sees a group's images by default."""
+        for group in batch.groups:
+            yield Feed(
+                dict.fromkeys(self.columns, group.images),
+                group.stream,
+                {task: group.targets[task].rows for task in self.tasks if task in group.targets},
+                group.views,
+            )
+
+    def norm_keys(self, streams: tuple[str, ...]) -> tuple[str, ...]:
+        """The streams whose batch-norm statistics are kept apart."""
+        return streams
+
+    def run(self, column: str, name: str, state: State) -> State:
+        """Unit `name` of a column on a state."""
+        after: State = self.column(column).unit(name)(state)
+        return after
+
+    def path_unit(self, column: str, name: str) -> nn.Module:
+        """The unit as a path holds it: physically only what the task needs."""
         return self.column(column).unit(name)
 
     # What every method shares.
@@ -92,172 +130,191 @@ class Columns(SharingMethod):
         """A column's backbone."""
         return self.columns[name]  # type: ignore[return-value]
 
-    def _dependencies(self, task: str) -> dict[str, int]:
-        """How many units of each column the task's prediction depends on."""
-        depth = {self.column_of(task): max(map(self.names.index, self.taps(task))) + 1}
-        for join in sorted(self.joins, key=lambda j: -self.names.index(j.after)):
-            done = self.names.index(join.after) + 1
-            if any(depth.get(name, 0) >= done for name in join.writes):
-                for name in join.reads:
-                    depth[name] = max(depth.get(name, 0), done)
-        return depth
+    def channels_of(self, column: str) -> int:
+        """The channels of the images that a column reads."""
+        inputs = [self.setting.input_of(t) for t in self.tasks if self.column_of(t) == column]
+        return inputs[0].channels if inputs else 3
+
+    def _shapes(self) -> dict[str, dict[str, tuple[int, int, int]]]:
+        known = {}
+        for task in self.tasks:
+            size = self.setting.input_of(task)
+            if size not in known:
+                column = self.column(self.column_of(task))
+                known[size] = column.shapes(size.channels, size.height, size.width)
+        return {task: known[self.setting.input_of(task)] for task in self.tasks}
+
+    def _steps(self, task: str) -> list[Step]:
+        """What the task's prediction depends on, told from its head back to the images."""
+        steps: list[Step] = []
+        own, taps = self.column_of(task), self.taps(task)
+        read: set[str] = set()
+        for name in reversed(self.names):
+            after = read | {own} if name in taps else read
+            joins = [
+                (join, tuple(i for i, column in enumerate(join.writes) if column in after))
+                for join in self.joins
+                if join.after == name and after.intersection(join.writes)
+            ]
+            written = {join.writes[i] for join, outputs in joins for i in outputs}
+            read = (after - written) | {column for join, _ in joins for column in join.reads}
+            runs = tuple(column for column in self.columns if column in read)
+            steps.append(Step(name, runs, tuple(joins)))
+        return [step for step in reversed(steps) if step.runs]
 
     def forward(self, batch: Batch) -> Outputs:
         outputs = Outputs()
-        for group in batch.groups:
-            for task, maps in self.tapped(group).items():
-                one = self.tasks[task].taps == 1
-                outputs.predictions[task] = self.heads[task](maps[0] if one else maps)
+        for feed in self.feeds(batch):
+            for task, maps in _Walk(self, feed).run().items():
+                outputs.predictions[task] = self.finish(task, maps)
         return outputs
 
-    def tapped(self, group: Group) -> dict[str, list[Tensor]]:
-        """The maps each task of the group reads, for the images of its rows."""
-        tasks = [task for task in self.tasks if task in group.targets]
-        rows = {task: group.targets[task].rows for task in tasks}
-        self.current.key = group.stream
-        states: dict[str, State] = {}
-        held: dict[str, Tensor | None] = {}
-        found: dict[str, dict[str, Tensor]] = {task: {} for task in tasks}
-        taps = {task: self.taps(task) for task in tasks}
-        for at, name in enumerate(self.names):
-            for column in self.columns:
-                users = [t for t in tasks if self._depths[t].get(column, 0) > at]
-                if not users:
-                    continue
-                state = states.pop(column, group.images)
-                wanted = union([rows[t] for t in users])
-                chosen = positions(held.get(column), wanted)
-                if chosen is not None:
-                    state = self.column(column).take(state, chosen)
-                held[column] = wanted
-                states[column] = self.unit(column, name)(state)
-            for join in self.joins:
-                if join.after == name and all(c in states for c in join.reads):
-                    self._link(join, states, held)
-            for task in tasks:
-                if name in taps[task]:
-                    column = self.column_of(task)
-                    feature = self.column(column).feature(states[column])
-                    chosen = positions(held[column], rows[task])
-                    found[task][name] = feature if chosen is None else feature[chosen]
-        return {task: [found[task][name] for name in taps[task]] for task in tasks}
-
-    def _link(self, join: Join, states: dict[str, State], held: dict[str, Tensor | None]) -> None:
-        wanted = union([held[c] for c in join.writes if c in states])
-        maps = []
-        for column in join.reads:
-            chosen = positions(held[column], wanted)
-            state = states[column]
-            assert isinstance(state, Tensor), f"{join.after} ends inside a residual block"
-            maps.append(state if chosen is None else state[chosen])
-        for column, new in zip(join.writes, self.links[join.link](maps), strict=True):
-            if column in states:
-                states[column], held[column] = new, wanted
+    def finish(self, task: str, maps: list[Tensor]) -> Value:
+        """Tail and head on the tapped maps of one task."""
+        if task in self.tails:
+            maps = self.tails[task](maps)
+        prediction: Value = self.heads[task](maps[0] if self.tasks[task].taps == 1 else maps)
+        return prediction
 
     def view(self, task: str) -> set[nn.Parameter]:
-        depth = self._depths[task]
         modules: list[nn.Module] = [self.heads[task]]
-        for column, count in depth.items():
-            modules += [self.unit(column, name) for name in self.names[:count]]
-        modules += [self.links[join.link] for join in self._joins_of(depth)]
-        return {p for module in modules for p in module.parameters()}
+        if task in self.tails:
+            modules.append(self.tails[task])
+        view: set[nn.Parameter] = set()
+        for step in self.steps[task]:
+            modules += [self.column(column).unit(step.name) for column in step.runs]
+            for join, outputs in step.joins:
+                view |= self.link(join).serving(outputs)
+        return view | {p for module in modules for p in module.parameters()}
 
-    def _joins_of(self, depth: Mapping[str, int]) -> list[Join]:
-        return [
-            join
-            for join in self.joins
-            if any(depth.get(c, 0) > self.names.index(join.after) for c in join.writes)
-        ]
+    def link(self, join: Join) -> Link:
+        """The module of a join."""
+        return self.links[join.link]  # type: ignore[return-value]
 
     def path(self, task: str) -> nn.Module:
-        depth = self._depths[task]
-        units = {
-            column: [self.path_unit(column, name) for name in self.names[:count]]
-            for column, count in depth.items()
-        }
-        joins = self._joins_of(depth)
+        own = self.column_of(task)
+        places = [(column, step.name) for step in self.steps[task] for column in step.runs]
         made = ColumnsPath(
-            self.column(self.column_of(task)),
-            self.names,
-            units,
-            [(join, self.links[join.link]) for join in joins],
-            self.column_of(task),
+            self.steps[task],
+            {place: self.path_unit(*place) for place in places},
+            self.links,  # type: ignore[arg-type]
+            self.column(own),
+            own,
             self.taps(task),
+            dict(self.tails.items()).get(task),
             self.heads[task],
+            self.tasks[task].taps,
         )
         bake(made, self.setting.stream_of[task])
         return made.eval()
 
-    def path_unit(self, column: str, name: str) -> nn.Module:
-        """The unit as a path holds it: physically only what the task needs."""
-        return self.unit(column, name)
-
     def clip_groups(self, parameters: Mapping[str, nn.Parameter]) -> list[list[nn.Parameter]]:
         """A set per column with its head, so that a column clips as it would alone; links apart."""
         sets: dict[str, list[nn.Parameter]] = {}
-        column_of_head = {task: self.column_of(task) for task in self.tasks}
+        column_of_task = {task: self.column_of(task) for task in self.tasks}
         for name, parameter in parameters.items():
             kind, _, rest = name.partition(".")
             own = rest.partition(".")[0]
-            owner = {"columns": own, "heads": column_of_head.get(own, own)}.get(kind, kind)
+            by_task = column_of_task.get(own, own)
+            owner = {"columns": own, "heads": by_task, "tails": by_task}.get(kind, kind)
             sets.setdefault(owner, []).append(parameter)
         return list(sets.values())
 
     def units_of(self, task: str) -> list[tuple[str, str]]:
-        depth = self._depths[task]
-        return [(f"{c}/{name}", c) for c, n in depth.items() for name in self.names[:n]]
+        units: dict[str, str] = {}
+        for step in self.steps[task]:
+            units |= {f"{column}/{step.name}": column for column in step.runs}
+            units |= {f"links/{join.link}": "shared" for join, _ in step.joins}
+        return list(units.items())
+
+    def last_shared(self) -> set[nn.Parameter]:
+        """The parameters of the deepest units and links that two tasks or more run (GradNorm)."""
+        shared = self.shared()
+        for name in reversed(self.names):
+            modules: list[nn.Module] = [self.column(column).unit(name) for column in self.columns]
+            modules += [self.links[join.link] for join in self.joins if join.after == name]
+            found = {p for module in modules for p in module.parameters()} & shared
+            if found:
+                return found
+        return set()
 
 
-class ColumnsPath(nn.Module):
-    """One task's prediction from the columns it depends on: images [B, C, H, W] in."""
+class _Walk:
+    """One pass of a feed through the columns, unit by unit."""
 
-    def __init__(
-        self,
-        backbone: StagedBackbone,
-        names: Sequence[str],
-        units: Mapping[str, Sequence[nn.Module]],
-        joins: Sequence[tuple[Join, nn.Module]],
-        own: str,
-        taps: Sequence[str],
-        head: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.order = list(units)
-        self.columns = nn.ModuleList(
-            nn.ModuleList(copy.deepcopy(unit) for unit in units[column]) for column in self.order
-        )
-        self.names = list(names)
-        self.joins = [join for join, _ in joins]
-        self.links = nn.ModuleList(copy.deepcopy(link) for _, link in joins)
-        self.own = own
-        self.taps = list(taps)
-        self.head = copy.deepcopy(head)
-        self.feature = type(backbone).feature.__get__(shell(backbone))
+    def __init__(self, method: Columns, feed: Feed) -> None:
+        self.method, self.feed = method, feed
+        self.states: dict[str, State] = {}
+        self.held: dict[str, Tensor | None] = {}
+        self.unions: dict[tuple[str, ...], Tensor | None] = {}
 
-    def forward(self, images: Tensor) -> object:
-        states: dict[str, State] = dict.fromkeys(self.order, images)
-        read: list[Tensor] = []
-        for at, name in enumerate(self.names):
-            for column, units in zip(self.order, self.columns, strict=True):
-                if at < len(units):  # type: ignore[arg-type]
-                    states[column] = units[at](states[column])  # type: ignore[index]
-            for join, link in zip(self.joins, self.links, strict=True):
-                if join.after == name:
-                    states.update(
-                        zip(join.writes, link([states[c] for c in join.reads]), strict=True)
-                    )
-            if name in self.taps:
-                read.append(self.feature(states[self.own]))
-        return self.head(read[0] if len(read) == 1 else read)
+    def run(self) -> dict[str, list[Tensor]]:
+        """The maps each task taps, for its rows."""
+        method, tasks = self.method, list(self.feed.rows)
+        taps = {task: method.taps(task) for task in tasks}
+        found: dict[str, dict[str, Tensor]] = {task: {} for task in tasks}
+        method.current.key = self.feed.stream
+        for at, name in enumerate(method.names):
+            steps = {t: method.steps[t][at] for t in tasks if at < len(method.steps[t])}
+            for column in method.columns:
+                users = tuple(task for task, step in steps.items() if column in step.runs)
+                if users:
+                    self._advance(column, name, users)
+            self._link({task: step for task, step in steps.items() if step.joins})
+            for task in steps:
+                if name in taps[task]:
+                    found[task][name] = self._read(method.column_of(task), task)
+        return {task: [found[task][name] for name in taps[task]] for task in tasks}
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Each column's units in order, the links, the head."""
-        units = {
-            f"{column}/{name}": unit
-            for column, ran in zip(self.order, self.columns, strict=True)
-            for name, unit in zip(self.names, ran, strict=False)  # type: ignore[arg-type]
-        }
-        links = {
-            f"links/{join.link}": link for join, link in zip(self.joins, self.links, strict=True)
-        }
-        return {**units, **links, "head": self.head}
+    def _advance(self, column: str, name: str, users: tuple[str, ...]) -> None:
+        if column not in self.states:
+            self.states[column], self.held[column] = self.feed.images[column], None
+        wanted = self._wanted(users)
+        self.states[column] = self.method.run(column, name, self._taken(column, wanted))
+        self.held[column] = wanted
+
+    def _link(self, steps: Mapping[str, Step]) -> None:
+        """All links after a unit read the maps that the columns have before any of them."""
+        users: dict[Join, dict[str, tuple[int, ...]]] = {}
+        for task, step in steps.items():
+            for join, reads in step.joins:
+                users.setdefault(join, {})[task] = reads
+        written: dict[str, tuple[State, Tensor | None]] = {}
+        for join, by_task in users.items():
+            wanted = self._wanted(tuple(by_task))
+            outputs = sorted({output for reads in by_task.values() for output in reads})
+            maps = [self._feature(column, wanted) for column in join.reads]
+            made = self.method.link(join)(maps, outputs)
+            for output, new in zip(outputs, made, strict=True):
+                column = join.writes[output]
+                like = column if column in self.states else join.reads[0]
+                state = self._taken(like, wanted)
+                written[column] = self.method.column(like).replace(state, new), wanted
+        for column, (state, held) in written.items():
+            self.states[column], self.held[column] = state, held
+
+    def _taken(self, column: str, wanted: Tensor | None) -> State:
+        state, chosen = self.states[column], positions(self.held[column], wanted)
+        if chosen is None:
+            return state
+        return self.method.column(column).take(state, self._images(chosen))
+
+    def _feature(self, column: str, wanted: Tensor | None) -> Tensor:
+        feature = self.method.column(column).feature(self.states[column])
+        chosen = positions(self.held[column], wanted)
+        return feature if chosen is None else rows_of(feature, self._images(chosen))
+
+    def _read(self, column: str, task: str) -> Tensor:
+        feature, views = self._feature(column, self.feed.rows[task]), self.feed.views
+        return feature if views == 1 else feature.reshape(-1, views, *feature.shape[1:])
+
+    def _wanted(self, users: tuple[str, ...]) -> Tensor | None:
+        if users not in self.unions:
+            self.unions[users] = union([self.feed.rows[task] for task in users])
+        return self.unions[users]
+
+    def _images(self, samples: Tensor) -> Tensor:
+        views = self.feed.views
+        if views == 1:
+            return samples
+        return (samples[:, None] * views + torch.arange(views, device=samples.device)).flatten()

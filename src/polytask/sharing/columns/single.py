@@ -13,10 +13,10 @@ from polytask.sharing.columns import Columns
 class Single(Columns):
     """Columns without links: no parameter is shared, no image of another task is seen.
 
-    With `match: samples` the columns train side by side on the very batches that the sharing methods
-    see, each on its own rows, so that every network gets as many images of its task, in the same
-    order and over as many updates. With `match: epochs` (the papers' protocol) each network trains
-    in a phase of its own, for the same number of passes over its own data set.
+    With `match: samples` the columns train side by side on the very batches that the sharing
+    methods see, each on its own rows, so that every network gets as many images of its task, in the
+    same order and over as many updates. With `match: epochs` (the papers' protocol) each network
+    trains in a phase of its own, for the same number of passes over its own data set.
     """
 
     def plan(self, schedule: Schedule) -> list[Phase]:

@@ -1,0 +1,157 @@
+"""The kernels of one layer in all columns: which are similar, and what sharing makes of them.
+
+Source: Feng and Chen, "Twofold heterogeneous multi-task learning by sharing similar kernel pairs",
+§3, eq. 3-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pairing: TypeAlias = Literal["all", "same_index", "mutual_best"]
+Phi: TypeAlias = Literal["half", "learned", "similarity"]
+DENSE = 0.05  # share of linked pairs from which a dense matrix product is the faster sum
+
+
+class KernelBank(nn.Module):
+    """Links kernels of different columns whose cosine is at least `threshold`, and mixes them.
+
+    Args:
+        sizes: how many kernels each column has.
+        pairs: the columns (i, j), i < j, whose kernels may be linked.
+        threshold: the least cosine; anti-parallel kernels are never linked above 0.
+        pairing: any two kernels, those of one index, or each other's nearest.
+        phi: the weight of a kernel in its own pairs: `own`, sigmoid of a parameter per pair of
+            columns (1 - that for the other column), or 1 / (1 + cosine).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        pairs: Sequence[tuple[int, int]],
+        threshold: float,
+        pairing: Pairing = "all",
+        phi: Phi = "half",
+        own: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.sizes, self.pairs = list(sizes), list(pairs)
+        self.threshold, self.pairing, self.rule, self.own = threshold, pairing, phi, own
+        for i, j in pairs:
+            shape = (sizes[i], sizes[j])
+            self.register_buffer(f"linked_{i}_{j}", torch.zeros(shape, dtype=torch.bool))
+            if phi == "similarity":
+                self.register_buffer(f"cosine_{i}_{j}", torch.zeros(shape))
+            if phi == "learned":
+                self.register_parameter(f"phi_{i}_{j}", nn.Parameter(torch.zeros(())))
+
+    def linked(self, i: int, j: int) -> Tensor:
+        """Which kernels of column i are paired with which of column j, [m_i, m_j]."""
+        return self._matrix("linked", i, j)
+
+    def partners(self, i: int) -> list[int]:
+        """The columns with a kernel in a pair with one of column i."""
+        others = [b if a == i else a for a, b in self.pairs if i in (a, b)]
+        return [j for j in others if self.linked(i, j).any()]
+
+    @torch.no_grad()
+    def refresh(self, kernels: Sequence[Tensor]) -> None:
+        """Find the pairs of kernels [m, D] (eq. 3 and 4), by one matrix product a column."""
+        units = [F.normalize(raw, dim=1) for raw in kernels]
+        for i in dict.fromkeys(i for i, _ in self.pairs):
+            others = [j for first, j in self.pairs if first == i]
+            if self.pairing == "same_index":
+                cosines = [_of_equal_index(units[i], units[j]) for j in others]
+            else:
+                product = units[i] @ torch.cat([units[j] for j in others]).T
+                cosines = list(torch.split(product, [self.sizes[j] for j in others], dim=1))
+            for j, cosine in zip(others, cosines, strict=True):
+                linked = cosine >= self.threshold
+                if self.pairing == "mutual_best":
+                    linked &= cosine == cosine.amax(dim=0)
+                    linked &= cosine == cosine.amax(dim=1, keepdim=True)
+                self.linked(i, j).copy_(linked)
+                if self.rule == "similarity":
+                    self._matrix("cosine", i, j).copy_(cosine)
+
+    def forward(self, kernels: Sequence[Tensor]) -> dict[int, Tensor]:
+        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each."""
+        found = {}
+        for i, raw in enumerate(kernels):
+            partners = self.partners(i)
+            if not partners:
+                continue
+            counts = {j: self.linked(i, j).sum(dim=1) for j in partners}
+            size = torch.stack(list(counts.values())).sum(dim=0)  # of each kernel's bank
+            share = 1 / size.clamp(min=1).to(raw.dtype)
+            kept = (size == 0).to(raw.dtype)
+            mixed = torch.zeros_like(raw)
+            for j, count in counts.items():
+                linked = self.linked(i, j)
+                a, b = linked.nonzero(as_tuple=True)
+                phi = self._phi(i, j, a, b, raw.dtype)
+                kept = kept.index_add(0, a, phi * share[a])
+                mixed = mixed + _summed(kernels[j], linked, b, (1 - phi) * share[a], count)
+            found[i] = torch.addcmul(mixed, raw, kept[:, None])
+        return found
+
+    def phi(self, i: int, j: int) -> nn.Parameter | None:
+        """The parameter a of phi_ij = sigmoid(a), i < j, where it is learned."""
+        return self._parameters.get(f"phi_{min(i, j)}_{max(i, j)}")
+
+    def _phi(self, i: int, j: int, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+        """The weight of kernel a of column i in its pairs with kernels b of column j."""
+        learned = self.phi(i, j)
+        if learned is not None:
+            return torch.sigmoid(learned if i < j else -learned).to(dtype).expand(len(a))
+        if self.rule == "similarity":
+            return 1 / (1 + self._matrix("cosine", i, j)[a, b].to(dtype))
+        return torch.full(a.shape, self.own, dtype=dtype, device=a.device)
+
+    def ratios(self) -> tuple[float, float]:
+        """Participation and compression of the layer.
+
+        Participation is the share of kernels in a pair, compression the share that storing every
+        connected set of kernels once would save.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        first = np.cumsum([0, *self.sizes])
+        ends = []
+        for i, j in self.pairs:
+            a, b = self.linked(i, j).cpu().numpy().nonzero()
+            ends.append(np.stack([a + first[i], b + first[j]]))
+        rows, columns = np.concatenate(ends, axis=1)
+        count = int(first[-1])
+        graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+        sets, _ = connected_components(graph, directed=False)
+        linked = np.union1d(rows, columns)
+        return len(linked) / count, 1 - sets / count
+
+    def _matrix(self, kind: str, i: int, j: int) -> Tensor:
+        kept: Tensor = getattr(self, f"{kind}_{min(i, j)}_{max(i, j)}")
+        return kept if i < j else kept.T
+
+
+def _of_equal_index(one: Tensor, other: Tensor) -> Tensor:
+    """Cosines of the kernels of one index on the diagonal, less than any threshold elsewhere."""
+    cosine = one.new_full((len(one), len(other)), -torch.inf)
+    both = min(len(one), len(other))
+    cosine.diagonal().copy_((one[:both] * other[:both]).sum(dim=1))
+    return cosine
+
+
+def _summed(kernels: Tensor, linked: Tensor, b: Tensor, weights: Tensor, count: Tensor) -> Tensor:
+    """For each row of `linked`, Σ weight · kernel over its linked kernels b, `count` in number."""
+    if len(b) > DENSE * linked.numel():
+        dense = torch.zeros(linked.shape, dtype=weights.dtype, device=weights.device)
+        return dense.masked_scatter(linked, weights) @ kernels
+    starts = count.cumsum(0) - count
+    return F.embedding_bag(b, kernels, starts, mode="sum", per_sample_weights=weights)
