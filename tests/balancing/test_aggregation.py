@@ -14,8 +14,9 @@ from small_methods import (
 )
 
 from polytask import registry
-from polytask.balancing import ALONE, Balancer, build
-from polytask.balancing.aggregation import NAMES, _Rows
+from polytask.balancing import Balancer, build
+from polytask.balancing.aggregation import NAMES
+from polytask.balancing.jacobian import Rows
 from polytask.errors import MissingExtra, UserError
 
 
@@ -27,12 +28,16 @@ def rule(name, tasks=TASKS, **options):
         pytest.skip(str(error))
 
 
-def aggregate(balancer, jacobian, present=None, key=0):
+def aggregate(balancer, jacobian, present=TASKS, key=0):
+    """Of a Jacobian whose columns are two leaves."""
     balancer.key = key
-    rows = _Rows([torch.zeros(jacobian.shape[1])], len(jacobian))
-    rows.jacobian.copy_(jacobian)
-    rows.has_gradient[:] = True
-    return balancer._aggregate(list(present or TASKS[: len(jacobian)]), rows, ALONE)
+    cut = jacobian.shape[1] // 2
+    leaves = [torch.zeros(cut), torch.zeros(jacobian.shape[1] - cut)]
+    rows = Rows(leaves)
+    for task, row in zip(present, jacobian, strict=False):
+        leaves[0].grad, leaves[1].grad = row[:cut].clone(), row[cut:].clone()
+        rows.take(task)
+    return torch.cat(balancer.aggregate(rows))
 
 
 def matrix(seed, rows=3, columns=8):

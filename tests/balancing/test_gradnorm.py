@@ -13,7 +13,7 @@ from polytask.errors import UserError
 def reference(method, steps, alpha, lr):
     """Eq. 1-2 and alg. 1 as written: w as leaves, ‖∇(w L)‖ with a graph, Ḡ r^α held constant."""
     w = torch.ones(3, requires_grad=True)
-    layer = [p for p in method.parameters() if p in method.last_shared()]
+    layer = [method.get_parameter("backbone.units.layer4_1.conv2.weight")]
     first = None
     for batch in steps:
         losses = torch.stack(list(losses_of(method, batch).values()))

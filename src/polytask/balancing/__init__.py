@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polytask.batch import Batch
     from polytask.sharing.method import Outputs, SharingMethod
 
-NOT_NAMES = ()
+NOT_NAMES = ("jacobian",)
 
 
 class Processes(Protocol):

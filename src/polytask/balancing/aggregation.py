@@ -14,6 +14,7 @@ those against malicious clients, and those that need several batches a step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes, run_back
+from polytask.balancing.jacobian import Cut, Rows
 from polytask.errors import MissingExtra, UserError
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Aggregation(Balancer):
     def __init__(self, tasks: Sequence[str], options: AggregationOptions) -> None:
         super().__init__(tasks, options)
         self.key = 0
-        self.cut: _Cut | None = None
+        self.cut: Cut | None = None
         self._rules: dict[tuple[str, ...], Any] = {}
         self._restored: dict[tuple[str, ...], dict[str, Any]] = {}
         self._make(len(self.tasks))
@@ -102,7 +104,7 @@ class Aggregation(Balancer):
         if self.options.on == "representation":
             module = _representation(method)
             assert module is not None
-            self.cut = _Cut(module)
+            self.cut = Cut(module)
 
     def backward(
         self,
@@ -113,12 +115,12 @@ class Aggregation(Balancer):
     ) -> None:
         present = list(self.global_values(losses, processes))
         leaves = self._leaves(method, processes)
-        rows = _Rows(leaves, len(present))
-        for row, task in enumerate(present):
+        rows = Rows(leaves)
+        for task in present:
             if task in losses:
                 run_back(losses[task], keep=task != present[-1] or penalty is not None)
-            rows.take(row)
-        for leaf, gradient in rows.split(self._aggregate(present, rows, processes)):
+            rows.take(task)
+        for leaf, gradient in zip(leaves, self.aggregate(rows, processes), strict=True):
             leaf.grad = gradient
         if self.cut is not None:
             self.cut.run_back(keep=penalty is not None)
@@ -137,39 +139,40 @@ class Aggregation(Balancer):
             )
         return self.cut.leaves
 
-    def _aggregate(self, present: Sequence[str], rows: _Rows, processes: Processes) -> Tensor:
-        """This process's part of the aggregate [N]; the parts of all processes are added later."""
-        jacobian: Tensor = processes.sum(rows.jacobian)
-        reached = rows.has_gradient
-        if processes.size > 1:
-            reached = processes.sum(reached.to(jacobian)).bool()
-        usable = reached.any(1).to(jacobian.device) & torch.isfinite(jacobian).all(1)
-        chosen = [
-            task for task, is_usable in zip(present, usable.tolist(), strict=True) if is_usable
-        ]
-        if not chosen:  # as in a plain step, which then tells that training diverged
-            usable = torch.ones_like(usable)
-        rows.is_reached = reached[usable.to(reached.device)].any(0).tolist()
-        matrix = jacobian if bool(usable.all()) else jacobian[usable]
-        if len(chosen) < 2 or not matrix.shape[1]:
-            return matrix.sum(0) / processes.size
-        found = self._run(tuple(chosen), matrix)
-        if not torch.isfinite(found).all():
-            found = matrix.sum(0)
-        return found / processes.size
-
     @torch.no_grad()
-    def _run(self, chosen: tuple[str, ...], matrix: Tensor) -> Tensor:
-        if chosen not in self._rules:
-            self._rules[chosen] = self._make(len(chosen))
-            if chosen in self._restored:
-                self.restore(self._rules[chosen], self._restored.pop(chosen))
+    def aggregate(self, rows: Rows, processes: Processes = ALONE) -> list[Tensor | None]:
+        """This process's part of each leaf's gradient; the parts of all are added up later.
+
+        A leaf that no row reaches has none.
+        """
+        rows.sum_over(processes)
+        finite = rows.finite()
+        # Where no row is finite the step is a plain one, which tells that training diverged.
+        chosen = rows.only(finite) if finite else rows
+        ruled = self._ruled(tuple(finite), chosen) if len(finite) > 1 else None
+        found = chosen.weighted([1.0] * len(chosen.by_task)) if ruled is None else ruled
+        if processes.size == 1:
+            return found
+        return [None if gradient is None else gradient / processes.size for gradient in found]
+
+    def _ruled(self, tasks: tuple[str, ...], rows: Rows) -> list[Tensor | None] | None:
+        """What the rule makes of rows, `None` where that is not finite."""
+        from torchjd.aggregation import GramianWeightedAggregator
+
+        if tasks not in self._rules:
+            self._rules[tasks] = self._make(len(tasks))
+            if tasks in self._restored:
+                self.restore(self._rules[tasks], self._restored.pop(tasks))
+        rule = self._rules[tasks]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.key)
-            if matrix.device.type != "cpu":
-                torch.get_device_module(matrix.device).manual_seed(self.key)
-            found: Tensor = self._rules[chosen](matrix)
-        return found
+            if rows.device.type != "cpu":
+                torch.get_device_module(rows.device).manual_seed(self.key)
+            if isinstance(rule, GramianWeightedAggregator):  # no Jacobian in one piece
+                weights = rule.gramian_weighting(rows.gramian()).tolist()
+                return rows.weighted(weights) if all(map(math.isfinite, weights)) else None
+            vector = rule(rows.jacobian())
+        return rows.split(vector) if math.isfinite(vector.norm()) else None
 
     # The memory of rules, by the tasks that were present.
 
@@ -206,67 +209,6 @@ def _representation(method: SharingMethod) -> nn.Module | None:
 def _weighting(rule: Any) -> Any:
     """The part of a torchjd rule that remembers."""
     return getattr(rule, "gramian_weighting", None) or rule.weighting
-
-
-class _Rows:
-    """The Jacobian [rows, N] over some leaves, filled with what backward passes leave in them."""
-
-    def __init__(self, leaves: Sequence[Tensor], rows: int) -> None:
-        self.leaves = leaves
-        self.sizes = [leaf.numel() for leaf in leaves]
-        like = leaves[0] if leaves else torch.zeros(())
-        self.jacobian = like.new_zeros(rows, sum(self.sizes))
-        self.parts = torch.split(self.jacobian, self.sizes, dim=1)
-        self.has_gradient = torch.zeros(rows, len(leaves), dtype=torch.bool)
-        self.is_reached: list[bool] = []
-
-    def take(self, row: int) -> None:
-        """Move the gradients of the leaves into a row."""
-        for column, (leaf, part) in enumerate(zip(self.leaves, self.parts, strict=True)):
-            if leaf.grad is not None:
-                part[row] = leaf.grad.flatten()
-                self.has_gradient[row, column] = True
-                leaf.grad = None
-
-    def split(self, vector: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each leaf that some row reached, with its part of a vector [N]."""
-        found = zip(self.leaves, torch.split(vector, self.sizes), self.is_reached, strict=True)
-        return [(leaf, part.view_as(leaf)) for leaf, part, is_reached in found if is_reached]
-
-
-class _Cut:
-    """Parts the graph at a module's outputs during one forward pass: gradients by the outputs are
-    collected in `leaves`, and go on from there in one pass."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.outputs: list[Tensor] = []
-        self.leaves: list[Tensor] = []
-        self.handle = module.register_forward_hook(self._part)
-
-    def _part(self, module: nn.Module, arguments: Any, output: Any) -> Any:
-        del module, arguments
-        if not isinstance(output, Tensor):
-            return tuple(map(self._leaf, output))
-        return self._leaf(output)
-
-    def _leaf(self, output: Tensor) -> Tensor:
-        if not output.requires_grad:
-            return output
-        self.outputs.append(output)
-        self.leaves.append(output.detach().requires_grad_())
-        return self.leaves[-1]
-
-    def run_back(self, *, keep: bool) -> None:
-        """Send the gradients of the leaves through what lies before the cut."""
-        self.handle.remove()
-        pairs = [
-            (output, leaf.grad)
-            for output, leaf in zip(self.outputs, self.leaves, strict=True)
-            if leaf.grad is not None
-        ]
-        if pairs:
-            outputs, gradients = zip(*pairs, strict=True)
-            torch.autograd.backward(outputs, gradients, retain_graph=keep)
 
 
 class PCGrad(Aggregation):

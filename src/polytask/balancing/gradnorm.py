@@ -4,6 +4,8 @@ each still has to go.
 Source: Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep
 Multitask Networks", ICML 2018, eq. 1-2 and alg. 1.
 
+W is the last weight of two axes or more in the deepest unit that two tasks share.
+
 Differs from the paper: weights have an SGD rate of their own (`lr`), stay above 10⁻³ before they
 are scaled to sum to T, and start at 1. L(0) is a task's first loss. A task whose gradient on that
 layer is missing, 0 or not finite (it left the trunk earlier, or has no label in the batch) is not
@@ -67,10 +69,10 @@ class GradNorm(Balancer):
         penalty: Tensor | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        shared = method.last_shared()  # type: ignore[operator]
-        layer = [p for p in method.parameters() if p in shared and p.requires_grad]
+        unit = method.last_shared()  # type: ignore[operator]
+        layer = [p for p in method.parameters() if p in unit and p.dim() > 1 and p.requires_grad]
         values = self.global_values(losses, processes)
-        norms = self._norms(losses, list(values), layer, processes)
+        norms = self._norms(losses, list(values), layer[-1:], processes)
         super().backward(losses, method, penalty, processes)
         self.update(values, norms)
 
