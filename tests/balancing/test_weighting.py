@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from polytask import registry
 from polytask.balancing import Balancer
-from polytask.errors import UserError
 
 TASKS = ("a", "b", "c")
 WEIGHTINGS = ("equal", "fixed", "random", "dwa", "uncertainty", "geometric_mean", "dtp", "gradnorm")
@@ -185,16 +184,3 @@ def test_no_loss_makes_a_weight_nan_or_infinite(name, history):
         if name == "gradnorm":
             balancer.update(losses, dict(zip(losses, reversed(values), strict=False)))
         balancer.on_epoch_end(losses)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "key"),
-    [
-        ("fixed", {"weights": {"anmal": 2}}, "balancing.fixed.weights"),
-        ("dwa", {"prior": {"anmal": 2}}, "balancing.dwa.prior"),
-        ("dwa", {"cutoff": {"anmal": 2}}, "balancing.dwa.cutoff"),
-    ],
-)
-def test_a_task_that_does_not_exist_is_told_with_the_nearest(name, options, key):
-    with pytest.raises(UserError, match=rf'{key}: unknown task "anmal".*Did you mean "animal"\?'):
-        made(name, ("animal", "colour"), **options)

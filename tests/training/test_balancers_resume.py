@@ -65,3 +65,16 @@ def test_every_balancer_can_be_configured_by_its_bare_name(config):
         spec = made.balancing
         assert (spec if isinstance(spec, str) else next(iter(spec))) == name
         assert read_config(made.data_dict()) == made
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"fixed": {"weights": {"read_prin": 2}}},
+        {"dwa": {"prior": {"read_prin": 2}}},
+        {"dwa": {"cutoff": {"read_prin": 0.1}}},
+    ],
+)
+def test_a_task_that_does_not_exist_is_told_with_the_nearest(config, spec):
+    with pytest.raises(ConfigError, match=r'unknown task "read_prin".*Did you mean "read_print"\?'):
+        config(["hard"], {"balancing": spec})

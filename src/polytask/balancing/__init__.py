@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from polytask import registry
-from polytask.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from polytask.batch import Batch
@@ -48,9 +47,10 @@ ALONE: Processes = Alone()
 
 
 class BalancerOptions(BaseModel):
-    """Options of a balancer in a config."""
+    """Options of a balancer in a config; `per_task` names those whose keys are tasks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    per_task: ClassVar[tuple[str, ...]] = ()
 
 
 class Balancer(nn.Module, ABC):
@@ -148,13 +148,6 @@ def run_back(loss: Tensor | None, *, keep: bool = False) -> None:
         loss.backward(retain_graph=keep)  # type: ignore[no-untyped-call]
 
 
-def check_names(where: str, given: Iterable[str], tasks: Sequence[str]) -> None:
-    """Raise a `UserError` with the nearest task for each name that is none."""
-    faults = [unknown(where, "task", name, tasks) for name in given if name not in tasks]
-    if faults:
-        raise UserError(faults)
-
-
 def build(spec: str | Mapping[str, Any], method: SharingMethod) -> Balancer:
     """The balancer of a config entry, a name or `{name: options}`, for a method.
 
@@ -162,7 +155,7 @@ def build(spec: str | Mapping[str, Any], method: SharingMethod) -> Balancer:
     that weights do not turn into learning rates of the baseline.
 
     Raises:
-        UserError: the balancer cannot serve the method, or names a task that does not exist.
+        UserError: the balancer cannot serve the method.
         MissingExtra: the balancer needs an optional dependency.
     """
     name, options = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))

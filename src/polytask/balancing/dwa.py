@@ -18,13 +18,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from polytask.balancing import Balancer, BalancerOptions, check_names
+from polytask.balancing import Balancer, BalancerOptions
 
 FASTEST = 1e6  # a ratio beyond it counts as this much, so that no weight is infinity / infinity
 
 
 class DWAOptions(BalancerOptions):
     """What is compared, and how sharply."""
+
+    per_task = ("prior", "cutoff")
 
     temperature: float = Field(2.0, gt=0, description="T: larger makes weights more alike")
     granularity: Literal["epoch", "iteration"] = Field(
@@ -46,9 +48,6 @@ class DWA(Balancer):
 
     def __init__(self, tasks: Sequence[str], options: DWAOptions) -> None:
         super().__init__(tasks, options)
-        check_names("balancing.dwa.prior", options.prior, tasks)
-        if isinstance(options.cutoff, dict):
-            check_names("balancing.dwa.cutoff", options.cutoff, tasks)
         self.before: dict[str, float] = {}
         self.last: dict[str, float] = {}
 

@@ -5,16 +5,18 @@ Source: weighted sums of task losses, as in every early multi-task network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import Field
 from torch import Tensor
 
-from polytask.balancing import Balancer, BalancerOptions, check_names
+from polytask.balancing import Balancer, BalancerOptions
 
 
 class FixedOptions(BalancerOptions):
     """A weight per task; 1 where none is given."""
+
+    per_task = ("weights",)
 
     weights: dict[str, float] = Field(default_factory=dict, description="weight of each task")
 
@@ -24,10 +26,6 @@ class Fixed(Balancer):
 
     Options = FixedOptions
     options: FixedOptions
-
-    def __init__(self, tasks: Sequence[str], options: FixedOptions) -> None:
-        super().__init__(tasks, options)
-        check_names("balancing.fixed.weights", options.weights, tasks)
 
     def weights(self, losses: Mapping[str, float]) -> Mapping[str, Tensor | float]:
         return {task: self.options.weights.get(task, 1.0) for task in losses}

@@ -71,7 +71,8 @@ def _check(root: Node, document: Document, problems: Problems, options: bool) ->
         "data": data,
         "tasks": {t.key: tasks.options(t, problems, is_checked) for t in named_tasks},
         "methods": [methods.entry(m, problems, is_checked) for m in named_methods],
-        "balancing": balancer and methods.balancer_entry(balancer, problems, is_checked),
+        "balancing": balancer
+        and methods.balancer_entry(balancer, problems, is_checked, [t.key for t in named_tasks]),
     }
     if config is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from polytask import registry
 from polytask.config.models import MethodEntry, MethodOptions, UncheckedOptions
-from polytask.config.nodes import Key, Node, Problems
+from polytask.config.nodes import Key, Node, Problem, Problems
 from polytask.config.parsing import Named, parse, registered
 from polytask.config.rendering import show
 from polytask.errors import ConfigError, unknown
@@ -121,17 +122,31 @@ def balancer(root: Node, problems: Problems) -> Named | None:
 
 
 def balancer_entry(
-    named: Named, problems: Problems, is_checked: bool
+    named: Named, problems: Problems, is_checked: bool, task_names: Collection[str]
 ) -> str | dict[str, Any] | None:
-    """The balancer's name, with its options where it has any."""
+    """The balancer's name, with its options where it has any; some go by the names of tasks."""
     assert named.name is not None
     model: type[BaseModel] = UncheckedOptions
     if is_checked:
         from polytask.balancing import Balancer
 
-        model = registry.load("balancing", named.name, Balancer).Options
+        own = registry.load("balancing", named.name, Balancer).Options
+        model = own
+        for key in own.per_task:
+            _names_of_tasks(named, key, task_names, problems)
     options = parse(model, named.node, named.path, problems)
     if options is None:
         return None
     values = options.model_dump(mode="json", by_alias=True)
     return {named.name: values} if values else named.name
+
+
+def _names_of_tasks(named: Named, key: str, known: Collection[str], problems: Problems) -> None:
+    """Tell which keys of an option by task are no task."""
+    given = named.node.child(key)
+    if given is None or not isinstance(given.value, dict):
+        return
+    for name, node in given.value.items():
+        if name not in known:
+            path = (*named.path, key, name)
+            problems.append(Problem(node.mark, unknown(node.mark.at(path), "task", name, known)))
