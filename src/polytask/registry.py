@@ -13,7 +13,8 @@ import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,22 +95,44 @@ def entries(kind: str) -> dict[str, Entry]:
                 found[entry.name] = entry
     for point in entry_points(group=f"polytask.{kind}"):
         if point.name not in found:
-            found[point.name] = _third_party(point)
+            found[point.name] = _third_party(kind, point)
     return found
 
 
-def _third_party(point: Any) -> Entry:
-    module = importlib.import_module(point.module)
-    docstring = module.__doc__ or getattr(point.load(), "__doc__", "") or ""
-    family = getattr(point.load(), "family", "") if point.attr else ""
+def _third_party(kind: str, point: EntryPoint) -> Entry:
+    try:
+        spec = find_spec(point.module)
+        text = Path(spec.origin).read_text("utf-8") if spec is not None and spec.origin else ""
+        tree = ast.parse(text)
+    except (ImportError, OSError, SyntaxError, ValueError):
+        tree = ast.Module([], [])  # told when a config names it
+    docstring = ast.get_docstring(tree) or ""
+    family = _family_imported(kind, tree)
+    attribute = point.attr or ""
     return Entry(
-        point.name,
-        _first_sentence(docstring),
-        _source(docstring),
-        point.module,
-        family,
-        point.attr or "",
+        point.name, _first_sentence(docstring), _source(docstring), point.module, family, attribute
     )
+
+
+def _family_imported(kind: str, tree: ast.Module) -> str:
+    """The family whose package a module takes its base class from: built-in names lie in it."""
+    homes = {"polytask." + folder.replace("/", "."): folder for folder in FOLDERS[kind]}
+    taken = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    found = [homes[module] for module in taken if module in homes]
+    return found[0].rsplit("/", 1)[-1] if found else ""
+
+
+def _import(entry: Entry) -> ModuleType:
+    try:
+        return importlib.import_module(entry.module)
+    except (ImportError, SyntaxError) as error:
+        if entry.module.startswith("polytask."):
+            raise
+        raise UserError.at(
+            entry.name,
+            f"its module {entry.module} cannot be imported: {error}.",
+            "Repair or remove the package that brings it.",
+        ) from error
 
 
 def names(kind: str) -> list[str]:
@@ -128,14 +151,16 @@ def find(kind: str, name: str, where: str | None = None) -> Entry:
 
 def module(kind: str, name: str) -> ModuleType:
     """Import the module behind a name."""
-    return importlib.import_module(find(kind, name).module)
+    return _import(find(kind, name))
 
 
 def load(kind: str, name: str, base: type) -> Any:
     """Import and return the one subclass of `base` that the module of `name` defines."""
     entry = find(kind, name)
-    home = importlib.import_module(entry.module)
+    home = _import(entry)
     if entry.attribute:
+        if not hasattr(home, entry.attribute):
+            raise UserError.at(name, f"its module {entry.module} has no {entry.attribute}.")
         return getattr(home, entry.attribute)
     found = [
         value
