@@ -177,7 +177,7 @@ def test_memory_goes_on_where_it_was_saved(name, tmp_path):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("kind", ["pcgrad", "mgda", "graddrop", "aligned_mtl"])
+@pytest.mark.parametrize("kind", ["pcgrad", "mgda", "graddrop"])
 def test_own_parameters_get_plain_gradients_and_unreached_ones_none(kind, name, shape):
     method, batch = method_of(name, shape), batch_of(shape)
     plain = plain_gradients(method, batch)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask import registry
@@ -159,6 +159,7 @@ def test_dtp_weighs_by_the_focal_formula_of_the_running_mean():
 
 
 @pytest.mark.parametrize("name", ["equal", "random", "dwa", "gradnorm", "uncertainty"])
+@settings(max_examples=30, deadline=None)
 @given(first=st.lists(st.floats(0.01, 10), min_size=3, max_size=3), scale=st.floats(0.1, 2))
 def test_weights_sum_to_the_number_of_tasks(name, first, scale):
     balancer = made(name)
@@ -173,6 +174,7 @@ def test_weights_sum_to_the_number_of_tasks(name, first, scale):
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
+@settings(max_examples=30, deadline=None)
 @given(history=st.lists(st.lists(HARD_LOSSES, min_size=3, max_size=3), min_size=1, max_size=4))
 def test_no_loss_makes_a_weight_nan_or_infinite(name, history):
     balancer = made(name)

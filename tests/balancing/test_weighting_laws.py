@@ -18,7 +18,7 @@ from small_methods import (
 from polytask.balancing import ALONE, build
 from polytask.errors import UserError
 
-RULES = ("fixed", "random", "dwa", "uncertainty", "geometric_mean", "dtp", "gradnorm")
+RULES = ("random", "dwa", "uncertainty", "dtp", "gradnorm")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
