@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from polytask.batch import Batch
 from polytask.errors import UserError, unknown
 from polytask.loss import Term
-from polytask.sharing.method import MethodOptions, Outputs, Setting
+from polytask.sharing.method import Outputs
 from polytask.sharing.trunk import Trunk, TrunkOptions
 from polytask.tasks.task import FeatureShape
 
@@ -29,17 +29,18 @@ class LayerLassoOptions(TrunkOptions):
 
 
 class Mixture(nn.Module):
-    """Σ a_m · L_m over maps L_m [..., C, H, W] of equal shape, a starting at 1/M."""
+    """Σ a_m · L_m over the last M maps [..., C, H, W], of equal shape; a starts at 1/M."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.full((maps,), 1 / maps))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        mixed = self.a[0] * maps[0]
-        for weight, other in zip(self.a[1:], maps[1:], strict=True):
+        before, (first, *rest) = maps[: -len(self.a)], maps[-len(self.a) :]
+        mixed = self.a[0] * first
+        for weight, other in zip(self.a[1:], rest, strict=True):
             mixed = torch.addcmul(mixed, weight, other)
-        return [mixed]
+        return [*before, mixed]
 
     def penalty(self) -> Tensor:
         """‖a‖₁."""
@@ -51,12 +52,6 @@ class LayerLasso(Trunk):
 
     Options = LayerLassoOptions
     options: LayerLassoOptions
-
-    @classmethod
-    def refuses(cls, setting: Setting, options: MethodOptions) -> str | None:
-        del options
-        several = [name for name, task in setting.tasks.items() if task.taps > 1]
-        return f"mixes the units of one stage; {several[0]} reads several" if several else None
 
     def prepare(self) -> None:
         stages = self.backbone.stages
@@ -79,8 +74,7 @@ class LayerLasso(Trunk):
         self.mixed = [unit.name for unit in same]
 
     def taps(self, task: str) -> list[str]:
-        del task
-        return self.mixed
+        return [*self.taps_until(task, self.mixed[-1])[:-1], *self.mixed]
 
     def tail(self, task: str) -> nn.Module:
         del task
@@ -88,7 +82,7 @@ class LayerLasso(Trunk):
 
     def tail_shapes(self, task: str, taps: list[FeatureShape]) -> list[FeatureShape]:
         del task
-        return taps[-1:]
+        return [*taps[: -len(self.mixed)], taps[-1]]
 
     def extra_losses(self, batch: Batch, outputs: Outputs) -> list[Term]:
         del outputs
