@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from polytask.report import report as polytask_report
+
 RUN_FILES = {
     "config.yaml",
     "metrics.jsonl",
@@ -17,6 +19,7 @@ RUN_FILES = {
     "cost.json",
     "tasks.json",
     "samples",
+    "plots",
     "report.html",
     "log.txt",
 }
@@ -106,6 +109,45 @@ def test_an_interrupted_run_exits_130_tells_the_way_on_and_resumes(polytask, sce
     assert (out / "model.safetensors").exists()
 
 
+def test_a_killed_run_resumes_to_the_same_bytes_and_leaves_no_litter(polytask, scenes, tmp_path):
+    train = ["train", str(scenes), "train.epochs=12", "--method", "multi_exit", "--out"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert polytask(*train, whole).code == 0
+    # It saves after every step, and is killed in the middle of an epoch.
+    program = (
+        "import os, signal, sys\n"
+        "from polytask.cli import main\n"
+        "from polytask.training import checkpoint, run\n"
+        "run.SAVE_SECONDS = (0.0, 0.0)\n"
+        "write, saves = checkpoint.save_state, []\n"
+        "def save_state(folder, state):\n"
+        "    write(folder, state)\n"
+        "    saves.append(folder)\n"
+        "    if len(saves) == 11:\n"
+        "        (folder / 'state' / '.checkpoint.pt.1').write_bytes(b'half')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "checkpoint.save_state = save_state\n"
+        "main(sys.argv[1:])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *train, str(killed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert not (killed / "model.safetensors").exists()
+    said = polytask(*train, killed, "--resume")
+    assert said.code == 0
+    assert "going on after step 10 of" in said.err
+    weights = [(run / "model.safetensors").read_bytes() for run in (whole, killed)]
+    assert weights[0] == weights[1]
+    assert list((killed / "state").iterdir()) == []
+    rows = [(run / "metrics.jsonl").read_text().splitlines() for run in (whole, killed)]
+    without = [[{**json.loads(row), "seconds": 0} for row in lines] for lines in rows]
+    assert without[0] == without[1]
+
+
 def test_a_diverging_run_exits_1_and_names_the_task(polytask, scenes, tmp_path):
     out = tmp_path / "run"
     hot = ["train.optimizer.lr=100", "train.epochs=30", "train.schedule=constant"]
@@ -146,6 +188,8 @@ def test_compare_ends_with_a_table_the_report_and_a_command_that_exports(
     assert export.startswith(f"export: polytask export '{out}' --method ")
     assert "runs" in said.err
     results = json.loads((out / "results.json").read_text())
+    for run in ("single/seed0", "single/seed1", "multi_exit/seed0", "multi_exit/seed1"):
+        assert {path.name for path in (out / run).iterdir()} >= RUN_FILES
     again = polytask(*start, "--resume", "--json")
     assert again.code == 0
     assert again.json == results
@@ -171,6 +215,7 @@ def test_report_rebuilds_the_page_from_the_files(polytask, run_folder):
     said = polytask("report", run_folder)
     assert (said.code, said.out) == (0, f"{page}\n")
     assert page.read_text() == before
+    assert polytask_report(str(run_folder)) == page
 
 
 def test_check_reports_and_shows_a_batch(polytask, scenes, tmp_path):

@@ -42,14 +42,17 @@ def compare(
         KeyboardInterrupt: stopped by Ctrl-C, the state saved.
     """
     from polytask.compare.comparison import REPORT, Comparison
+    from polytask.compare.outcome import RESULT
     from polytask.report import report
 
     chosen = _read(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     comparison = Comparison(chosen, folder, progress or (lambda event: None))
     results = comparison.run(jobs, resume=resume, overwrite=overwrite)
-    if not (folder / REPORT).exists():
-        report(folder)
+    runs = [file.parent for file in sorted(folder.glob(f"*/seed*/{RESULT}"))]
+    for place in (*runs, folder):
+        if not (place / REPORT).exists():
+            report(place)
     return results
 
 

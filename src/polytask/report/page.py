@@ -42,12 +42,13 @@ EXPECTED = {
 }
 
 
-def report(folder: Path) -> Path:
+def report(folder: str | Path) -> Path:
     """Write `report.html` into a run or comparison folder and return its path.
 
     Raises:
         RunError: the folder does not exist, or holds neither.
     """
+    folder = Path(folder)
     page = render(read_folder(folder))
     path = folder / "report.html"
     partial = folder / f".report.html.{os.getpid()}"

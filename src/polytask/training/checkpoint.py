@@ -49,6 +49,12 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     write_bytes(folder / STATE, buffer.getvalue())
 
 
+def drop_state(folder: Path) -> None:
+    """Delete what only resuming needs, half-written files of killed processes included."""
+    for path in (*(folder / STATE.parent).glob(f".{STATE.name}.*"), folder / STATE):
+        path.unlink(missing_ok=True)
+
+
 def load_state(folder: Path) -> dict[str, Any] | None:
     """The state to go on from, or `None` at the very start.
 

@@ -31,6 +31,7 @@ class Record:
         self, config: Config, method: SharingMethod, data: Data, about: Mapping[str, Any]
     ) -> None:
         """Write what is known before the first step; `about` names the method and the seed."""
+        (self.folder / "plots").mkdir(exist_ok=True)  # of methods that have something to show
         checkpoint.write_text(self.folder / "metrics.jsonl", "")
         checkpoint.write_text(self.folder / "config.yaml", config.dump())
         self.write_cost(method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -366,8 +365,7 @@ class Run:
             "waited_seconds": round(self.data.waited, 3),
         }
         checkpoint.write_json(self.folder / "result.json", result)
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / checkpoint.STATE).unlink()
+        checkpoint.drop_state(self.folder)
         return result
 
     def _explain(self) -> None:
