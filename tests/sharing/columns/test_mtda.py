@@ -96,9 +96,9 @@ def test_a_class_is_that_of_the_nearest_mean():
     head.fit(seen, labels, components=6, ridge=1e-9)
     logits = head(seen)
     assert (logits.argmax(dim=1) == labels).float().mean() > 0.95
-    placed = (seen - head.center) @ head.transform
-    distances = torch.cdist(placed, head.means[:3]).square()
-    assert_close(logits[:, :3], -distances / 2, atol=1e-3, rtol=1e-3)
+    placed = head.place(seen)
+    distances = torch.cdist(placed, head.compare.weight[:3]).square()
+    assert_close(logits[:, :3].softmax(dim=1), (-distances / 2).softmax(dim=1))
     assert (logits[:, 3] < -1e3).all()  # a class without images is never chosen
 
 
@@ -146,7 +146,7 @@ def test_classes_are_found_from_pixels():
         assert (path(images).argmax(dim=1) == labels).float().mean() > 0.95
         batch = Batch.single(images, "one", {task: Target(rows=torch.tensor([3, 5]))})
         assert torch.equal(method(batch).predictions[task], path(images[[3, 5]]))
-    assert method.heads["a"].transform.shape[1] == 1  # the least number of classes less one
+    assert method.heads["a"].place.out_features == 1  # the least number of classes less one
 
 
 def test_an_image_counts_once():

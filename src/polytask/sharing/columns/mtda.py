@@ -76,20 +76,21 @@ def discriminants(between: Tensor, within: Tensor, dims: int) -> tuple[Tensor, T
 
 
 class NearestMean(nn.Module):
-    """Features [B, D] to logits [B, classes]: −½ the squared distance to each class's mean."""
+    """Features [B, D] to logits [B, classes]: −½ the squared distance to each class's mean.
 
-    center: Tensor
-    transform: Tensor
-    means: Tensor
+    What is equal for all classes is left out of the logits, which makes them linear: `place` takes
+    features to the common space, `compare` to m·z − ½‖m‖² of every class mean m.
+    """
+
     counts: Tensor
 
     def __init__(self, width: int, dims: int, classes: int) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(width))
-        self.register_buffer("transform", torch.zeros(width, dims))
-        self.register_buffer("means", torch.zeros(classes, dims))
+        self.place = nn.Linear(width, dims)
+        self.compare = nn.Linear(dims, classes)
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.long))
 
+    @torch.no_grad()
     def fit(self, features: Tensor, labels: Tensor, components: int, ridge: float) -> None:
         """Solve for everything from features [n, D] and labels [n]."""
         x = features.double()
@@ -98,21 +99,21 @@ class NearestMean(nn.Module):
         between, within = scatter((x - center) @ basis, labels)
         spread = ridge * within.diagonal().mean().clamp(min=1e-12)
         within = within + spread * torch.eye(len(within), dtype=x.dtype, device=x.device)
-        _, vectors = discriminants(between, within, self.transform.shape[1])
-        transform = torch.zeros_like(self.transform, dtype=x.dtype)
-        transform[:, : vectors.shape[1]] = basis @ vectors
-        self.center.copy_(center)
-        self.transform.copy_(transform)
+        _, vectors = discriminants(between, within, self.place.out_features)
+        transform = F.pad(basis @ vectors, (0, self.place.out_features - vectors.shape[1]))
+        self.place.weight.copy_(transform.T)
+        self.place.bias.copy_(-center @ transform)
         self.counts.copy_(torch.bincount(labels, minlength=len(self.counts)))
-        placed = (features - self.center) @ self.transform
-        sums = torch.zeros_like(self.means).index_add(0, labels, placed)
-        self.means.copy_(sums / self.counts.clamp(min=1)[:, None])
+        placed = (x - center) @ transform
+        sums = placed.new_zeros(self.compare.weight.shape).index_add(0, labels, placed)
+        means = sums / self.counts.clamp(min=1)[:, None]
+        self.compare.weight.copy_(means)
+        bias = -means.square().sum(dim=1) / 2
+        self.compare.bias.copy_(bias.masked_fill(self.counts == 0, NEVER))
 
     def forward(self, features: Tensor) -> Tensor:
-        placed = (features - self.center) @ self.transform
-        squared = placed.square().sum(dim=1, keepdim=True) + self.means.square().sum(dim=1)
-        logits = placed @ self.means.T - squared / 2
-        return logits.masked_fill(self.counts == 0, NEVER)
+        logits: Tensor = self.compare(self.place(features))
+        return logits
 
 
 class Pixels(nn.Module):
@@ -184,7 +185,8 @@ class Mtda(SharingMethod):
             else:
                 self.features[name] = Pixels(options.side)
                 width = size.channels * options.side**2
-            self.heads[name] = NearestMean(width, dims, len(task.classes))
+            with setting.seeded("head", name):
+                self.heads[name] = NearestMean(width, dims, len(task.classes))
         convert(self)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -200,7 +202,7 @@ class Mtda(SharingMethod):
         return made.eval()
 
     def view(self, task: str) -> set[nn.Parameter]:
-        return set(self.features[task].parameters())
+        return {*self.features[task].parameters(), *self.heads[task].parameters()}
 
     def units_of(self, task: str) -> list[tuple[str, str]]:
         return [("features", task)]
