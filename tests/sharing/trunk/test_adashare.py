@@ -312,6 +312,14 @@ def test_the_likeliest_choice():
     assert method._decided["b"] == [True] * 8
 
 
+def test_policies_are_told():
+    told = decided(CHOICES).explained()["adashare"]
+    assert told["blocks"][:2] == ["layer1.0", "layer1.1"]
+    for task, runs in CHOICES.items():
+        assert told["tasks"][task]["runs"] == [bool(run) for run in runs]
+        assert told["tasks"][task]["probability"] == pytest.approx(runs)
+
+
 def test_blocks_that_never_opened_run():
     method = build("adashare", CLASSES, {"open_every": 100})
     at(method, 3, 4)

@@ -55,6 +55,16 @@ def test_units_of_the_chosen_stage_with_its_shape_are_mixed():
     assert mobilenet.mixed == ["features.11", "features.12", "features.13"]
 
 
+def test_what_tasks_read_is_told():
+    method = build("layer_lasso", CLASSES)
+    method.tails["b"].a.data = torch.tensor([0.25, 0.75])
+    told = method.explained()["layer_lasso"]
+    assert told == {
+        "units": ["layer4.0", "layer4.1"],
+        "mixture": {"a": [0.5, 0.5], "b": [0.25, 0.75]},
+    }
+
+
 def test_an_earlier_stage_leaves_the_rest_of_the_trunk_out():
     method = build("layer_lasso", CLASSES, {"stage": "layer2"})
     assert [name for name, _ in method.units_of("a")][-1] == "layer2.1"

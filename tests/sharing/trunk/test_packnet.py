@@ -76,6 +76,13 @@ def test_owners_part_the_weights_in_the_wanted_shares(done):
             assert abs(sum(counts[1 : k + 1]) - share * n) <= 0.5
 
 
+def test_owners_are_told(done):
+    told = done[0].explained()["packnet"]
+    assert told["tasks"] == ["a", "b", "c"]
+    assert told["weights"]["stem.conv1"] == [54, 32, 22]  # of 4·3·3·3, at 0.5, 0.8 and 1
+    assert len(told["weights"]) == len(owners(done[0]))
+
+
 def test_what_is_left_free_is_zero():
     method, _, _ = packed({"capacities": [0.2, 0.4, 0.6]})
     for name in method.backbone.names:

@@ -272,6 +272,16 @@ class AdaShare(Trunk):
             Term("sharing", None, alike, self.options.sharing),
         ]
 
+    def explained(self) -> dict[str, Any]:
+        tasks = {
+            task: {
+                "probability": policy.detach().softmax(-1)[:, 0].tolist(),
+                "runs": [self.runs(task, name) for name in self.blocks],
+            }
+            for task, policy in self.policies.items()
+        }
+        return {"adashare": {"blocks": list(self.blocks), "tasks": tasks}}
+
 
 def shortcut_of(unit: Any) -> nn.Sequential:
     """What is left of a block that is skipped: its pool and projection, or nothing."""

@@ -9,6 +9,8 @@ third stage of a ResNet-101, its 23 blocks: `stage: layer3`; the trunk's rest is
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -91,3 +93,7 @@ class LayerLasso(Trunk):
             return []
         penalty = torch.stack([mixture.penalty() for mixture in mixtures]).sum()
         return [Term("layer_lasso", None, penalty, self.options.l1)]
+
+    def explained(self) -> dict[str, Any]:
+        mixtures = {task: m.a.tolist() for task, m in self.tails.items() if isinstance(m, Mixture)}
+        return {"layer_lasso": {"units": self.mixed, "mixture": mixtures}}

@@ -211,6 +211,14 @@ class PackNet(Trunk):
         for weight, others, values in self._others(run):
             weight.copy_(torch.where(others, values, weight))
 
+    def explained(self) -> dict[str, Any]:
+        owned = {
+            f"{name}.{inside}": [int((owner == number).sum()) for number in self.order.values()]
+            for name in self.backbone.names
+            for inside, _, owner in self.layers(name)
+        }
+        return {"packnet": {"tasks": list(self.order), "weights": owned}}
+
 
 def free_smallest(weight: Tensor, owner: Tensor, number: int, kept: int) -> None:
     """Free all but the `kept` largest weights of an owner; of equal ones the first are kept."""
