@@ -50,8 +50,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"exits": {"animal": 1, "marks": 2, "colour": 1}},
     ],
     "multi_path": [{"branches": [0.2, 0.6, 0.6]}],
-    "mtan": [{}, {"extractor": "block", "reduction": 4}],
-    "mmoe": [{"experts": 2}, {"experts": 2, "gate": "input"}],
+    "mtan": [{"extractor": "block", "reduction": 4}],
+    "mmoe": [{"experts": 2}],
     "nested_net": [{"ratios": [0.3, 1.0, 0.3]}, {"scheme": "weight", "bn": "common"}],
     "nddr": [{"shortcut": True}],
 }

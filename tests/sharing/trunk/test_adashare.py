@@ -295,10 +295,11 @@ def test_choices_are_drawn_once_from_the_seed():
     other.decide(1)
     assert one._decided == two._decided != other._decided
     rates = []
+    method = searching()
+    for policy in method.policies.values():
+        policy.data[:, 0] = 0.5 + math.log(3)
     for seed in range(50):
-        method = searching()
-        for policy in method.policies.values():
-            policy.data[:, 0] = 0.5 + math.log(3)
+        method._decided = None
         method.decide(seed)
         rates.append(sum(map(sum, method._decided.values())) / 16)
     assert_close(sum(rates) / len(rates), 0.75, atol=0.06, rtol=0)
