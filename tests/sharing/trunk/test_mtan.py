@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import QUARTER, TINY, a_batch, build, gradients, only, predictions, total_loss, train
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from polytask.cost import measure
+from polytask.sharing.trunk.mtan import shrunk
 
 CLASSES = {"a": 2, "b": 3}
 TRUNKS = {
@@ -86,6 +89,18 @@ def test_predictions_follow_the_papers_equations(trunk, extractor):
         for task in CLASSES:
             wanted = by_the_paper(method, task, batch.groups[0].images, extractor)
             assert_close(found[task], wanted, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_maps_shrink_to_any_smaller_size(side, wanted):
+    """The largest of every cell; halving, even of odd sides, needs no adaptive cells."""
+    wanted = min(side, wanted)
+    maps = torch.rand(1, 2, side, side)
+    small = shrunk(maps, (wanted, wanted))
+    assert small.shape == (1, 2, wanted, wanted)
+    assert small.max() == maps.max()
+    if side % wanted == 0:
+        assert torch.equal(small, F.max_pool2d(maps, side // wanted))
 
 
 def test_a_tasks_parameters_are_the_published_one_and_a_half_trunks():

@@ -14,6 +14,7 @@ evaluated with statistics that fit none of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -83,6 +84,18 @@ def conv_extractor(inputs: int, channels: int) -> nn.Module:
     )
 
 
+def shrunk(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps [B, C, H, W] max-pooled to a size, in cells of equal sides where there are such.
+
+    Those are what ONNX knows; halving, which is what stages do, has them.
+    """
+    sides = list(zip(maps.shape[-2:], size, strict=True))
+    cell = [-(-side // wanted) for side, wanted in sides]
+    if all(-(-side // step) == wanted for (side, wanted), step in zip(sides, cell, strict=True)):
+        return F.max_pool2d(maps, cell, ceil_mode=True)
+    return F.adaptive_max_pool2d(maps, list(size))
+
+
 class AttentionTail(nn.Module):
     """One task's masks over all stages: (u_1, p_1, u_2, p_2, …) to the last attended maps.
 
@@ -102,9 +115,7 @@ class AttentionTail(nn.Module):
         for mask, inner, last in stages:
             read = inner
             if attended:
-                carried = next(extractors)(attended[-1])
-                if carried.shape[-2:] != inner.shape[-2:]:
-                    carried = F.adaptive_max_pool2d(carried, inner.shape[-2:])
+                carried = shrunk(next(extractors)(attended[-1]), inner.shape[-2:])
                 read = torch.cat([inner, carried], dim=1)
             attended.append(mask(read) * last)
         return attended[-self.count :]
