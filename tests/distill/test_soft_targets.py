@@ -1,4 +1,4 @@
-"""Divergences between student and teacher, against the worked numbers of the methods' page."""
+"""Divergences between student and teacher, against worked numbers."""
 
 import math
 
