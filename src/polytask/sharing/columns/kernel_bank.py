@@ -6,7 +6,7 @@ Source: Feng and Chen, "Twofold heterogeneous multi-task learning by sharing sim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 Pairing: TypeAlias = Literal["all", "same_index", "mutual_best"]
 Phi: TypeAlias = Literal["half", "learned", "similarity"]
-DENSE = 0.05  # share of linked pairs from which a dense matrix product is the faster sum
+DENSE = 0.05  # share of weights that are not 0 from which a dense product is the faster sum
 
 
 class KernelBank(nn.Module):
@@ -81,25 +81,47 @@ class KernelBank(nn.Module):
                     self._matrix("cosine", i, j).copy_(cosine)
 
     def forward(self, kernels: Sequence[Tensor]) -> dict[int, Tensor]:
-        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each."""
-        found = {}
-        for i, raw in enumerate(kernels):
+        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each.
+
+        Columns with the same partners are summed at once, unless they have weights that learn: the
+        gradient of a column reaches its partners, and what it shares with them, alone.
+        """
+        alike: dict[tuple[tuple[int, ...], int | None], list[int]] = {}
+        for i in range(len(kernels)):
             partners = self.partners(i)
-            if not partners:
-                continue
-            counts = {j: self.linked(i, j).sum(dim=1) for j in partners}
-            size = torch.stack(list(counts.values())).sum(dim=0)  # of each kernel's bank
-            share = 1 / size.clamp(min=1).to(raw.dtype)
-            kept = (size == 0).to(raw.dtype)
-            mixed = torch.zeros_like(raw)
-            for j, count in counts.items():
-                linked = self.linked(i, j)
-                a, b = linked.nonzero(as_tuple=True)
-                phi = self._phi(i, j, a, b, raw.dtype)
-                kept = kept.index_add(0, a, phi * share[a])
-                mixed = mixed + _summed(kernels[j], linked, b, (1 - phi) * share[a], count)
-            found[i] = torch.addcmul(mixed, raw, kept[:, None])
+            if partners:
+                alone = i if self.rule == "learned" else None
+                alike.setdefault((tuple(sorted([i, *partners])), alone), []).append(i)
+        found: dict[int, Tensor] = {}
+        for (members, _), outs in alike.items():
+            rows, entries, weights = [], [], []
+            for i in outs:
+                first = sum(self.sizes[out] for out in outs[: outs.index(i)])
+                for row, j, b, weight in self._mixture(i, members, kernels[i].dtype):
+                    rows.append(row + first)
+                    entries.append(b + sum(self.sizes[k] for k in members if k < j))
+                    weights.append(weight)
+            sizes = [self.sizes[i] for i in outs]
+            stacked = torch.cat([kernels[k] for k in members])
+            mixed = _weighed(stacked, sum(sizes), *map(torch.cat, (rows, entries, weights)))
+            found |= dict(zip(outs, torch.split(mixed, sizes), strict=True))
         return found
+
+    def _mixture(
+        self, i: int, members: Sequence[int], dtype: torch.dtype
+    ) -> Iterator[tuple[Tensor, int, Tensor, Tensor]]:
+        """What the kernels of column i are made of: (kernel, column j, its kernel, weight)."""
+        links = {j: self.linked(i, j) for j in members if j != i}
+        size = torch.stack([linked.sum(dim=1) for linked in links.values()]).sum(dim=0)
+        share = 1 / size.clamp(min=1).to(dtype)
+        kept = (size == 0).to(dtype)
+        for j, linked in links.items():
+            a, b = linked.nonzero(as_tuple=True)
+            phi = self._phi(i, j, a, b, dtype)
+            kept = kept.index_add(0, a, phi * share[a])
+            yield a, j, b, (1 - phi) * share[a]
+        everyone = torch.arange(len(kept), device=kept.device)
+        yield everyone, i, everyone, kept
 
     def phi(self, i: int, j: int) -> nn.Parameter | None:
         """The parameter a of phi_ij = sigmoid(a), i < j, where it is learned."""
@@ -148,10 +170,11 @@ def _of_equal_index(one: Tensor, other: Tensor) -> Tensor:
     return cosine
 
 
-def _summed(kernels: Tensor, linked: Tensor, b: Tensor, weights: Tensor, count: Tensor) -> Tensor:
-    """For each row of `linked`, Σ weight · kernel over its linked kernels b, `count` in number."""
-    if len(b) > DENSE * linked.numel():
-        dense = torch.zeros(linked.shape, dtype=weights.dtype, device=weights.device)
-        return dense.masked_scatter(linked, weights) @ kernels
-    starts = count.cumsum(0) - count
-    return F.embedding_bag(b, kernels, starts, mode="sum", per_sample_weights=weights)
+def _weighed(kernels: Tensor, count: int, rows: Tensor, entries: Tensor, w: Tensor) -> Tensor:
+    """[count, D]: row r is the sum of w · kernel over the entries that belong to it."""
+    if len(rows) > DENSE * count * len(kernels):
+        return w.new_zeros(count, len(kernels)).index_put((rows, entries), w) @ kernels
+    order = rows.argsort(stable=True)
+    sizes = torch.bincount(rows, minlength=count)
+    starts = sizes.cumsum(0) - sizes
+    return F.embedding_bag(entries[order], kernels, starts, mode="sum", per_sample_weights=w[order])

@@ -147,7 +147,7 @@ class KernelSharing(Columns):
     def refresh(self) -> None:
         """Find the pairs of all layers."""
         for layer, bank in self._shareable():
-            bank.refresh([weight.flatten(1) for weight in self.weights(layer)])
+            bank.refresh(list(map(_flat, self.weights(layer))))
 
     def effective(self) -> dict[Place, dict[str, Tensor]]:
         """By column and unit, the kernels that differ from the raw ones, by their name."""
@@ -158,10 +158,10 @@ class KernelSharing(Columns):
             if weights[0].is_meta:  # no pair is known, and a kernel's values change no count
                 continue
             with torch.autocast(weights[0].device.type, enabled=False):
-                kernels = bank([weight.flatten(1) for weight in weights])
+                kernels = bank(list(map(_flat, weights)))
             for i, kernel in kernels.items():
                 own = found.setdefault((columns[i], unit), {})
-                own[name] = kernel.view_as(weights[i])
+                own[name] = _shaped(kernel, weights[i])
         return found
 
     @contextmanager
@@ -284,3 +284,20 @@ def _key(layer: Place) -> str:
     """A layer's name as a part of a module's, which must hold no dot."""
     unit, weight = layer
     return f"{unit}.{weight}".removesuffix(".weight").replace(".", "_")
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def _flat(weight: Tensor) -> Tensor:
+    """Kernels [m, C, k, k] as rows [m, D], in the order in which memory holds them."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
+
+
+def _shaped(kernels: Tensor, like: Tensor) -> Tensor:
+    """Rows [m, D] as kernels in the shape and layout of others."""
+    if not _is_channels_last(like):
+        return kernels.view(like.shape)
+    count, channels, height, width = like.shape
+    return kernels.view(count, height, width, channels).permute(0, 3, 1, 2)
