@@ -19,7 +19,7 @@ from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
 TINY: dict[str, Any] = {"name": "resnet18", "width": 0.0625, "stem": "small"}
-QUARTER: dict[str, Any] = {"name": "resnet18", "width": 0.25, "stem": "small"}  # the quarter width of Park, Lee, Kim 2022
+QUARTER: dict[str, Any] = {"name": "resnet18", "width": 0.25, "stem": "small"}  # of Park, Lee, Kim
 SIDE = 16
 
 
