@@ -185,3 +185,14 @@ def test_paired_columns_train_and_resume(config, run_in):
     _, stopped = run_in(made, "cross_stitch", "stopped", stops=(3,))
     name = "model.safetensors"
     assert (straight / name).read_bytes() == (stopped / name).read_bytes()
+
+
+def test_new_maps_keep_the_layout_of_the_old():
+    maps = [torch.randn(2, 5, 4, 3) for _ in range(3)]
+    link = Stitch(torch.randn(3, 3))
+    layout = torch.channels_last
+    turned = [m.to(memory_format=layout) for m in maps]
+    for plain, new in zip(link(maps, [0, 2]), link(turned, [0, 2]), strict=True):
+        assert plain.is_contiguous()
+        assert new.is_contiguous(memory_format=layout)
+        assert_close(plain, new)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from polytask.errors import UserError
-from polytask.sharing.columns.link import Link
+from polytask.sharing.columns.link import Link, weighed_sums
 from polytask.sharing.columns.linked import LinkedColumns, LinkedOptions
 
 
@@ -56,8 +56,7 @@ class Stitch(Link):
     def forward(self, maps: Sequence[Tensor], outputs: Sequence[int]) -> list[Tensor]:
         rows = self.alpha[..., list(outputs), :]
         if rows.dim() == 2:
-            stacked = torch.stack(list(maps))
-            return list((rows @ stacked.flatten(1)).view(len(rows), *maps[0].shape))
+            return weighed_sums(rows, maps)
         stacked = torch.stack(list(maps), dim=2).flatten(3)  # [B, C, N, H·W]
         mixed = rows @ stacked
         return [mixed[:, :, i].reshape(maps[0].shape) for i in range(len(outputs))]

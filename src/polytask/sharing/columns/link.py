@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -34,3 +35,11 @@ class Link(nn.Module, ABC):
         """The parameters that these outputs depend on."""
         del outputs
         return set(self.parameters())
+
+
+def weighed_sums(rows: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+    """A new map Σ_j rows[i, j] · maps[j] for each row, in the maps' own memory layout."""
+    is_last = maps[0].is_contiguous(memory_format=torch.channels_last)
+    plain = [m.permute(0, 2, 3, 1) for m in maps] if is_last else list(maps)
+    mixed = (rows @ torch.stack(plain).flatten(1)).view(len(rows), *plain[0].shape)
+    return list(mixed.permute(0, 1, 4, 2, 3) if is_last else mixed)

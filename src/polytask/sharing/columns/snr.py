@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from polytask.batch import Batch
 from polytask.loss import Term
 from polytask.randomness import stable_hash
-from polytask.sharing.columns.link import Link
+from polytask.sharing.columns.link import Link, weighed_sums
 from polytask.sharing.columns.linked import LinkedColumns, LinkedOptions
 from polytask.sharing.method import Outputs
 
@@ -94,8 +94,7 @@ class Routing(Link):
         chosen = list(outputs)
         gates = self.gates()[chosen]
         if self.weight is None:
-            stacked = torch.stack(list(maps)).flatten(1)
-            return list((gates @ stacked).view(len(chosen), *maps[0].shape))
+            return weighed_sums(gates, maps)
         weight = self.weight[chosen] * gates[:, None, :, None]
         weight = weight.flatten(2).flatten(0, 1)[:, :, None, None]  # [m·C, k·C, 1, 1]
         return list(F.conv2d(torch.cat(list(maps), dim=1), weight).chunk(len(chosen), dim=1))
