@@ -32,7 +32,9 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
         loop.step(batch)
         loop.step_in_epoch += 1
         reached |= {n for n, p in loop.parameters.items() if p.grad is not None}
-    idle = sorted(set(loop.parameters) - reached)
+    viewed = {parameter for task in run.method.tasks for parameter in run.method.view(task)}
+    unused = set(run.method.parameters()) - viewed  # weights of pairs of kernels that are none now
+    idle = sorted(n for n, p in loop.parameters.items() if n not in reached and p not in unused)
     if idle:
         raise RunError.at(entry.key, f"no gradient reaches {', '.join(idle[:5])}")
     return [

@@ -14,6 +14,7 @@ from polytask.errors import UserError
 from polytask.phase import Schedule
 from polytask.sharing.columns.kernel_sharing import KernelSharingOptions
 from polytask.sharing.method import Outputs
+from polytask.training.dry_run import dry_run
 
 PRECISE = {"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}, "clip": 1.0}
 
@@ -158,6 +159,17 @@ def test_what_is_shared_in_place_is_equal_after_a_step(build, batch_for):
         method.after_step(at_update(update))
         assert all(torch.equal(one, other) for one, other in kernels)
     assert all(p == (1.0, 0.5) for p in map(tuple, (b.ratios() for b in method.banks.values())))
+
+
+def test_a_dry_run_expects_no_gradient_where_nothing_is_paired(config):
+    """Independent starts: learned weights of layers without a pair have nothing to learn from."""
+    options = {"phi": "learned", "threshold": 0.9, "init": "independent"}
+    made = config([{"kernel_sharing": options}])
+    lines = dry_run(made, made.method("kernel_sharing"), 0)
+    assert [line.split(" loss ")[0] for line in lines] == [
+        "kernel_sharing: read_handwriting",
+        "kernel_sharing: read_print",
+    ]
 
 
 # Groups, shapes, the penalty.
