@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Result
+from polytask.training.run import prepare_process
 
 NAMES = ("step", "memory", "partial", "drop_rows", "path", "pipeline", "startup")
 COLUMNS = "{:48} {:34} {:>8} {:>8} {:>16} {:>6}  {}"
@@ -28,6 +29,7 @@ def main() -> None:
     unknown = set(asked.names) - set(NAMES)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    prepare_process()
     torch.set_num_threads(1)
     print(machine())
     print(COLUMNS.format("work", "against", "target", "median", "quartiles", "rounds", ""))

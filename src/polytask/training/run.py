@@ -22,6 +22,7 @@ from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
 from polytask.training import checkpoint, output
+from polytask.training.allocator import keep_freed_memory
 from polytask.training.evaluation import Scores, evaluate
 from polytask.training.fingerprint import reusable, run_hash, versions
 from polytask.training.health import health_of
@@ -45,7 +46,8 @@ class Stopped(KeyboardInterrupt):
 
 
 def prepare_process() -> None:
-    """One torch thread a process unless OMP_NUM_THREADS says otherwise; repeatable kernels."""
+    """One torch thread unless OMP_NUM_THREADS says otherwise; repeatable kernels; warm memory."""
+    keep_freed_memory()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
