@@ -80,6 +80,23 @@ def test_a_path_holds_only_what_its_task_needs(model, run_folder):
     assert cost["tasks"]["shape"]["params"] < cost["tasks"]["digit"]["params"] / 10
 
 
+def test_a_path_keeps_the_memory_layout_of_training(model):
+    image = torch.randn(2, 3, 24, 24)
+    read = []
+    path = model.path("digit")
+    handles = [
+        part.register_forward_hook(lambda *seen: read.append(seen[2]))
+        for part in path.modules()
+        if isinstance(part, torch.nn.Conv2d)
+    ]
+    with torch.no_grad():
+        path(image)
+    for handle in handles:
+        handle.remove()
+    assert read
+    assert all(made.is_contiguous(memory_format=torch.channels_last) for made in read)
+
+
 def test_it_shows_itself(model, run_folder):
     for text in (repr(model), pretty_repr(model)):
         assert str(run_folder) in text

@@ -160,4 +160,6 @@ def _build(
             f"does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
             "Train again with --overwrite.",
         ) from error
+    if config.train.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     return network.eval(), tasks
