@@ -11,7 +11,9 @@ from torch.testing import assert_close
 @pytest.mark.parametrize("work", WORK, ids=lambda work: f"{work.method}-{work.workload.side}")
 def test_methods_train_as_their_mathematics_by_hand(work):
     small = replace(work.workload, side=32 if work.workload.stem == "imagenet" else 12)
-    small = replace(small, batch=12, width=1 / 16)
+    small = replace(
+        small, batch=12, width=1 / 4
+    )  # narrower convolutions crash in oneDNN (see strided)
     ours = small.training(work.method, work.options)
     theirs = work.by_hand(small)
     theirs.load(ours.loop.method)

@@ -22,6 +22,7 @@ NOT_NAMES = (
     "weights",
     "norm",
     "sliced",
+    "strided",
 )
 TIMM = re.compile(r"(convnext|vit)\w*(\.\w+)?")
 

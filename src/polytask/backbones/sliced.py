@@ -12,6 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.backbones.strided import StridedPointwise, convolve
+
+CONVOLUTIONS = (nn.Conv2d, StridedPointwise)
+
 
 @dataclass
 class Width:
@@ -40,6 +44,8 @@ class SlicedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, groups = self.first(self.width.of(self.out_channels), x.shape[1])
+        if groups == 1:
+            return convolve(self, x, weight, bias)
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
     def first(self, outputs: int, inputs: int) -> tuple[Tensor, Tensor | None, int]:
@@ -75,12 +81,16 @@ def slice_convolutions(backbone: nn.Module, width: Width) -> list[str]:
     unfit: dict[str, None] = {}
     for parent in backbone.modules():
         fits = isinstance(parent, nn.BatchNorm2d)
-        if type(parent) is nn.Conv2d:
+        if type(parent) in CONVOLUTIONS:
             fits = parent.groups in (1, parent.in_channels) and parent.padding_mode == "zeros"
         if not fits and any(True for _ in parent.parameters(recurse=False)):
             unfit[type(parent).__name__] = None
         children = parent.named_children()
-        found += [(parent, name, conv) for name, conv in children if type(conv) is nn.Conv2d]
+        found += [
+            (parent, name, conv)
+            for name, conv in children
+            if isinstance(conv, nn.Conv2d) and type(conv) in CONVOLUTIONS
+        ]
     if not unfit:
         for i, (parent, name, conv) in enumerate(found):
             setattr(parent, name, SlicedConv2d(conv, width, reads_images=i == 0))

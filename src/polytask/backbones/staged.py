@@ -10,6 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from polytask.backbones.strided import guard
 from polytask.errors import UserError, unknown
 
 State: TypeAlias = "Tensor | tuple[Tensor, ...]"
@@ -61,6 +62,7 @@ class StagedBackbone(nn.Module):
         self.opened = dict(opened or {})
         # A module's name must not hold a dot; units keep their order and their library's names.
         self.units = nn.ModuleDict({name.replace(".", "_"): unit for name, unit in units.items()})
+        guard(self)
 
     def unit(self, name: str) -> nn.Module:
         """The unit of that exact name."""
