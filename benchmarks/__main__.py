@@ -64,11 +64,16 @@ def row(result: Result) -> str:
         result.work,
         result.against,
         target,
-        f"{result.median:.3g}{result.unit}",
-        f"{low:.3g} to {high:.3g}",
+        f"{figure(result.median)}{result.unit}",
+        f"{figure(low)} to {figure(high)}",
         len(result.found),
         result.verdict,
     ).rstrip()
+
+
+def figure(value: float) -> str:
+    """Three decimals of a ratio near 1, one of a larger one."""
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def document(results: list[Result]) -> dict[str, object]:

@@ -23,7 +23,7 @@ from polytask.data.prepare import CENTRED
 from polytask.data.source import Augment
 
 IMAGES, SIDE, BATCH, WORKERS = 6400, 32, 128, 2
-ROUNDS = 5
+ROUNDS = 6
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

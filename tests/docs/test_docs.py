@@ -21,11 +21,13 @@ def blocks(language):
 
 
 def pages_with(language):
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        found = [code for name, code in BLOCK.findall(text) if name == language]
-        if found:
-            yield pytest.param("\n".join(found), id=page.name)
+    pages = {
+        page.name: [
+            text for name, text in BLOCK.findall(page.read_text("utf-8")) if name == language
+        ]
+        for page in PAGES
+    }
+    return [pytest.param("\n".join(texts), id=name) for name, texts in pages.items() if texts]
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The local web page."""

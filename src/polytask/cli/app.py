@@ -9,12 +9,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from polytask import __version__
+from polytask.cli.affinity import affinity
 from polytask.cli.check import check
 from polytask.cli.compare import compare
 from polytask.cli.console import say
@@ -39,9 +40,21 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (compare, train, init, check, cost, report, predict, export, doctor):
-    app.command(command.__name__)(command)
-app.command("list")(list_names)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "compare": compare,
+    "train": train,
+    "init": init,
+    "check": check,
+    "cost": cost,
+    "affinity": affinity,
+    "report": report,
+    "predict": predict,
+    "export": export,
+    "list": list_names,
+    "doctor": doctor,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def _tell_version(is_asked: bool) -> None:

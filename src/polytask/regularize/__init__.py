@@ -1,1 +1,1 @@
-"""TODO."""
+"""Divergences between the features of tasks."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The papers' experiments as configs, with their published numbers as data."""

@@ -1,0 +1,64 @@
+"""polytask affinity: which tasks help which, and which to train together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytask.cli.console import say, show, show_json, show_table
+from polytask.cli.options import Config, Json, Overrides
+
+if TYPE_CHECKING:
+    from polytask.search.affinity import Affinity
+
+
+def affinity(
+    config: Config,
+    overrides: Overrides = None,
+    networks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most groups of tasks to propose.")
+    ] = 2,
+    every: Annotated[
+        int, typer.Option(min=1, metavar="STEPS", help="Steps between measurements.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(min=0, metavar="K", help="The seed of the run.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure which tasks help which, and propose groups.
+
+    One network learns them all meanwhile. A row says what a step for its task alone does to the
+    loss of each other task: down (+) or up (-), in percent, on average over the measured steps and
+    ± 1.96 standard errors; cosines are those of the tasks' gradients.
+    """
+    from polytask.config import read_config
+    from polytask.search.affinity import measure_affinity
+
+    read = read_config(config, overrides or ())
+    found = measure_affinity(
+        read, networks, every, seed, lambda epoch: say(f"epoch {epoch} of {read.train.epochs}")
+    )
+    if json:
+        show_json(found.as_dict())
+        return
+    columns = ("a step for", *(f"changes {task}" for task in found.tasks))
+    show_table(columns, _effects(found))
+    show("")
+    cosines = zip(found.tasks, found.cosine, strict=True)
+    show_table(
+        ("cosine", *found.tasks), [[task, *(f"{c:+.3f}" for c in row)] for task, row in cosines]
+    )
+    show("")
+    groups = ", ".join("[" + ", ".join(group) + "]" for group in found.groups)
+    show(f"measured on {found.steps} steps; groups for {networks} networks or fewer: {groups}")
+    show(f"methods: [{{kernel_sharing: {{groups: [{groups}]}}}}]")
+
+
+def _effects(found: Affinity) -> list[list[str]]:
+    rows = []
+    for task, means, margins in zip(found.tasks, found.look_ahead, found.margin, strict=True):
+        pairs = zip(means, margins, strict=True)
+        rows.append(
+            [task, *(f"{100 * mean:+.2f} ± {100 * margin:.2f} %" for mean, margin in pairs)]
+        )
+    return rows
