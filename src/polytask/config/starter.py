@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polytask import registry
-from polytask.config.writing import shown
 from polytask.errors import ConfigError, DataError, unknown
 from polytask.examples import bundled
 
@@ -140,6 +139,8 @@ def _training(images: int) -> list[str]:
 
 
 def _entry(name: str, value: dict[str, Any], is_live: bool) -> str:
+    from polytask.config.writing import shown  # with pydantic, which a copy does without
+
     return f"  {'' if is_live else '# '}{shown(name)}: {shown(value)}"
 
 
