@@ -90,3 +90,24 @@ def test_export_says_what_to_install(polytask, run_folder, monkeypatch):
     said = polytask("export", run_folder)
     assert said.code == 2
     assert said.complaints == ['ONNX export: needs: pip install "polytask[export]"']
+
+
+def test_explain_draws_every_task_on_every_image(polytask, run_folder, photos, tmp_path):
+    out = tmp_path / "heat"
+    said = polytask("explain", run_folder, *photos, "--out", out)
+    assert (said.code, said.err) == (0, "")
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert [row[:2] for row in rows] == [[str(p), t] for p in photos for t in ("shape", "looks")]
+    names = ["0-first-looks", "0-first-shape", "1-second photo-looks", "1-second photo-shape"]
+    assert sorted(path.stem for path in out.iterdir()) == names
+    for path in out.iterdir():
+        with Image.open(path) as drawn:
+            assert drawn.size == (20, 30)
+
+
+def test_explain_names_the_nearest_unit(polytask, run_folder, photos, tmp_path):
+    said = polytask("explain", run_folder, photos[0], "--unit", "layer1.", "--out", tmp_path / "h")
+    assert said.code == 2
+    (line,) = said.complaints
+    assert 'unknown unit with a map "layer1."' in line
+    assert not (tmp_path / "h").exists()

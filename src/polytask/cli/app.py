@@ -21,11 +21,14 @@ from polytask.cli.compare import compare
 from polytask.cli.console import say
 from polytask.cli.cost import cost
 from polytask.cli.doctor import doctor
+from polytask.cli.explain import explain
 from polytask.cli.export import export
 from polytask.cli.init import init
 from polytask.cli.list import list_names
 from polytask.cli.predict import predict
 from polytask.cli.report import report
+from polytask.cli.serve import app as local_page
+from polytask.cli.serve import serve
 from polytask.cli.train import train
 from polytask.errors import Diverged, UserError
 
@@ -50,6 +53,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "predict": predict,
     "export": export,
+    "explain": explain,
+    "app": local_page,
+    "serve": serve,
     "list": list_names,
     "doctor": doctor,
 }

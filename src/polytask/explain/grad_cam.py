@@ -1,0 +1,96 @@
+"""Grad-CAM: where a task's path looks when it answers.
+
+Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", ICCV 2017, eq. 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polytask.errors import UserError, unknown
+
+SIDE = 4  # cells; deeper maps of small images are too coarse to show a place
+
+
+@dataclass(frozen=True)
+class Heat:
+    """How much each cell of a unit's map speaks for the answer: `cells` [h, w] in [0, 1]."""
+
+    unit: str
+    cells: Tensor
+
+    def over(self, pixels: np.ndarray) -> np.ndarray:
+        """The heat as a red veil over an image [H, W, 3]; both uint8."""
+        size = (pixels.shape[0], pixels.shape[1])
+        fine = F.interpolate(self.cells[None, None], size, mode="bilinear", align_corners=False)
+        share = 0.6 * fine[0, 0].numpy()[..., None]
+        mixed = (1 - share) * pixels + share * np.array([255, 30, 0])
+        drawn: np.ndarray = mixed.round().astype(np.uint8)
+        return drawn
+
+
+def score_of(prediction: Any) -> Tensor | None:
+    """What speaks for the answer, a scalar; `None` where no class is chosen.
+
+    Logits [1, K]: the largest. Logits [1, K, H, W]: the largest of every pixel that is not of
+    class 0, added up, as Vinogradova et al. (AAAI 2020) do for segmentation.
+    """
+    if not isinstance(prediction, Tensor) or prediction.ndim not in (2, 4):
+        return None
+    best, chosen = prediction.max(dim=1)
+    return best.sum() if prediction.ndim == 2 else best[chosen > 0].sum()
+
+
+def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat | None:
+    """The heat of one image [1, C, H, W] in a task's path, `None` where it chooses no class.
+
+    Args:
+        path: what `SharingMethod.path` gives.
+        images: a single prepared image.
+        unit: the part of the path whose map is looked at; by default the deepest whose map has
+            `SIDE` cells a side or more.
+
+    Raises:
+        UserError: there is no such unit, or it gives no map.
+    """
+    parts: Mapping[str, nn.Module] = path.parts()  # type: ignore[operator]
+    maps: dict[str, Tensor] = {}
+    hooks = [part.register_forward_hook(_keeping(maps, name)) for name, part in parts.items()]
+    try:
+        with torch.enable_grad():
+            score = score_of(path(images.clone().requires_grad_()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if score is None or not maps:
+        return None
+    if unit is not None and unit not in maps:
+        raise UserError(unknown("--unit", "unit with a map", unit, list(maps)))
+    large = [name for name, each in maps.items() if min(each.shape[2:]) >= SIDE]
+    chosen = unit or (large or list(maps))[-1]
+    seen = maps[chosen]
+    (slope,) = torch.autograd.grad(score, seen, allow_unused=True)
+    if slope is None:
+        raise UserError.at("--unit", f'got "{chosen}", on which the answer does not depend')
+    weight = slope.mean(dim=(2, 3), keepdim=True)
+    heat = (weight * seen).sum(dim=1)[0].clamp(min=0).detach()
+    return Heat(chosen, heat / heat.max().clamp(min=1e-12))
+
+
+def _keeping(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        """The signature is a forward hook's; the first entry of a state is its map."""
+        del module, inputs
+        found = output[0] if isinstance(output, tuple | list) and output else output
+        if isinstance(found, Tensor) and found.ndim == 4 and found.requires_grad:
+            maps[name] = found
+
+    return keep
