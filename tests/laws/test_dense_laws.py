@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import asserts
 import pytest
 import torch
+from torch.nn.functional import normalize
 from worlds import VARIANTS, World
 
 from polytask import registry, tasks
@@ -16,29 +18,42 @@ from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
 SIZE = Input(3, 16, 24)
-ROWS = {"outline": [0, 2, 3], "where": [1, 2], "product": [0, 1, 4]}
+SHOP = {"outline": [0, 2, 3], "where": [1, 2], "product": [0, 1, 4]}
+ROOMS = {"far": [0, 2, 3], "facing": [1, 2], "age": [0, 1, 4]}
+OPTIONS = {
+    "outline": {"kind": "segmentation", "classes": 3, "width": 4},
+    "where": {"kind": "box", "hidden": 8},
+    "product": {"kind": "classification", "classes": 4},
+    "far": {"kind": "depth", "width": 4, "decoder": "unet"},
+    "facing": {"kind": "normals", "width": 4, "decoder": "deeplab"},
+    "age": {"kind": "regression", "label": ["years"]},
+}
+IMAGE = (SIZE.channels, SIZE.height, SIZE.width)
+IN_ROOMS = ("single", "hard", "mtan", "cross_stitch")
 
 
-def dense_tasks() -> dict[str, Task]:
-    """A mask, a box and a class, none of which has data."""
-    options = {
-        "outline": {"kind": "segmentation", "classes": 3, "width": 4},
-        "where": {"kind": "box", "hidden": 8},
-        "product": {"kind": "classification", "classes": 4},
-    }
+def dense_tasks(names: Iterable[str]) -> dict[str, Task]:
+    """Tasks with labels on the image, a class or a number; none has data."""
+    options = {name: OPTIONS[name] for name in names}
     kinds = {name: registry.load("tasks", str(o["kind"]), Task) for name, o in options.items()}
     return tasks.build({name: kinds[name].Options(**o) for name, o in options.items()})
 
 
+@dataclass(frozen=True)
 class DenseWorld(World):
     """Partial labels of three kinds on images that are not square."""
+
+    rows: Mapping[str, list[int]] = field(default_factory=lambda: SHOP)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}-{'-'.join(self.rows)}"
 
     def setting(self) -> Setting:
         return replace(
             super().setting(),
-            tasks=dense_tasks(),
+            tasks=dense_tasks(self.rows),
             streams={"photos": SIZE},
-            stream_of=dict.fromkeys(ROWS, "photos"),
+            stream_of=dict.fromkeys(self.rows, "photos"),
         )
 
     def batch(self, seed: int = 0) -> Batch:
@@ -53,14 +68,18 @@ class DenseWorld(World):
             "outline": {"mask": mask},
             "where": {"boxes": boxes, "size": size},
             "product": torch.randint(0, 4, (3,), generator=generator),
+            "far": {"depth": torch.rand(3, SIZE.height, SIZE.width, generator=generator)},
+            "facing": {"normals": normalize(torch.randn(2, *IMAGE, generator=generator), dim=1)},
+            "age": torch.tensor([[30.0], [5.0], [60.0]]),
         }
-        targets = {t: Target(values[t], torch.tensor(rows)) for t, rows in ROWS.items()}
+        targets = {t: Target(values[t], torch.tensor(rows)) for t, rows in self.rows.items()}
         return Batch([Group(images, torch.arange(6), "photos", targets)])
 
 
 def served() -> list[DenseWorld]:
     """The methods that take heads with several maps; the others say that they do not."""
     found = [DenseWorld("hard", "small_vit", "integrated")]
+    found += [DenseWorld(name, "resnet18", "integrated", rows=ROOMS) for name in IN_ROOMS]
     for name in registry.names("sharing"):
         world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
         setting = world.setting()
@@ -109,10 +128,10 @@ def test_unlabelled_images_change_nothing(world):
 
 
 @each_world
-@pytest.mark.parametrize("absent", ["outline", "where"])
+@pytest.mark.parametrize("absent", [0, 1])
 def test_a_task_without_labels_is_silent(world, absent):
-    batch = world.batch()
-    asserts.assert_a_task_without_labels_is_silent(world.method(), batch, absent, is_listed=True)
+    batch, name = world.batch(), list(world.rows)[absent]
+    asserts.assert_a_task_without_labels_is_silent(world.method(), batch, name, is_listed=True)
 
 
 @each_world

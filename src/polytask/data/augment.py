@@ -8,6 +8,7 @@ that labels which lie on the image follow it: a mask through the same crop, boxe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from polytask.randomness import counter_hash
 
 IGNORED = 255  # the class of mask pixels that come from outside the image
 
-Pixels = npt.NDArray[np.uint8]
+Maps = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 
 
@@ -39,7 +40,7 @@ class Change:
         chosen = np.asarray(rows)
         return Change(self.pad, self.top[chosen], self.left[chosen], self.flip[chosen])
 
-    def images(self, images: Pixels, fill: int = 0) -> Pixels:
+    def images(self, images: Maps, fill: int = 0) -> Maps:
         """Change maps [B, C, H, W]; pixels from outside the image are `fill`."""
         count, channels, height, width = images.shape
         pad = self.pad
@@ -55,6 +56,9 @@ class Change:
             images[self.flip] = images[self.flip][..., ::-1]
         return images
 
+    def _maps(self, maps: Tensor, fill: int = 0) -> Tensor:
+        return torch.from_numpy(np.array(self.images(maps.numpy(), fill)))
+
     def boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Move boxes [B, …, 4] (x0, y0, x1, y1 in pixels) with their images, cut to the image."""
         per_image = (-1, *[1] * (boxes.ndim - 2))
@@ -68,14 +72,20 @@ class Change:
         return torch.stack([x0, y0, x1, y1], dim=-1)
 
     def target(self, value: Value, height: int, width: int) -> Value:
-        """Change the parts of a target that lie on images of that size: `mask` [B, H, W] and
-        `boxes` [B, …, 4]; everything else stays."""
+        """Change the parts of a target that lie on images of that size: `mask` and `depth`
+        [B, H, W], `normals` [B, 3, H, W], whose x turns with a mirrored image, and `boxes`
+        [B, …, 4]; everything else stays. Depths and normals from beyond the image are 0, unknown.
+        """
         if not isinstance(value, dict):
             return value
         changed = dict(value)
-        if "mask" in value:
-            mask = self.images(value["mask"].numpy()[:, None], fill=IGNORED)[:, 0]
-            changed["mask"] = torch.from_numpy(np.ascontiguousarray(mask))
+        for name, fill in (("mask", IGNORED), ("depth", 0)):
+            if name in value:
+                changed[name] = self._maps(value[name][:, None], fill)[:, 0]
+        if "normals" in value:
+            normals = self._maps(value["normals"])
+            normals[torch.from_numpy(self.flip), 0] *= -1
+            changed["normals"] = normals
         if "boxes" in value:
             changed["boxes"] = self.boxes(value["boxes"], height, width)
         return changed

@@ -89,6 +89,15 @@ def read_mask(mask: ImageLike, place: str) -> np.ndarray:
     return _from_file(mask, place, _decode_mask)
 
 
+def read_values(values: ImageLike, place: str) -> np.ndarray:
+    """Decode the numbers of pixels as they are written: [H, W], or [H, W, 3] of a colour file.
+
+    Raises:
+        DataError: the file can't be read, or has neither one number a pixel nor three.
+    """
+    return values if isinstance(values, np.ndarray) else _from_file(values, place, _decode_values)
+
+
 def _from_file(image: Path | bytes, place: str, read: Callable[[IO[bytes]], T]) -> T:
     """What `read` makes of an open file; a `DataError` says in plain words why it can't."""
     subject = "the image" if isinstance(image, bytes) or str(image) in place else str(image)
@@ -142,6 +151,14 @@ def _decode_mask(stream: IO[bytes]) -> np.ndarray:
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise _Refused(f"has {picture.mode} pixels; expected one number a pixel, grey or palette")
     return _as_classes(np.array(picture if turn is None else picture.transpose(turn)))
+
+
+def _decode_values(stream: IO[bytes]) -> np.ndarray:
+    picture = _open(stream)
+    turn = UPRIGHT.get(_orientation(picture))
+    if picture.mode not in ("L", "F", "RGB") and not picture.mode.startswith("I"):
+        raise _Refused(f"has {picture.mode} pixels; expected grey of any depth, or RGB")
+    return np.array(picture if turn is None else picture.transpose(turn))
 
 
 def _as_classes(values: np.ndarray) -> np.ndarray:
@@ -237,10 +254,10 @@ def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resize [H, W] to [height, width] by the nearest pixel: no value that was not there."""
+    """Resize [H, W, …] to [height, width, …] by the nearest pixel: no value that was not there."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
-        for old, new in zip(mask.shape, _pair(size), strict=True)
+        for old, new in zip(mask.shape[:2], _pair(size), strict=True)
     )
     return mask[np.ix_(rows, columns)]
 

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from polytask import registry
 from polytask.tasks.task import Task, TaskOptions
 
-NOT_NAMES = ("task", "columns", "head", "pyramid", "box_losses")
+NOT_NAMES = (
+    "task",
+    "columns",
+    "head",
+    "dense",
+    "label_maps",
+    "pyramid",
+    "unet",
+    "deeplab",
+    "box_losses",
+    "angles",
+)
 
 
 def build(options: Mapping[str, TaskOptions]) -> dict[str, Task]:

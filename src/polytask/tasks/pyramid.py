@@ -27,12 +27,13 @@ class PyramidHead(nn.Module):
         outputs: int,
         size: tuple[int, int],
         width: int,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.size = size
         self.lateral = nn.ModuleList(nn.Conv2d(f.channels, width, 1) for f in features)
         self.smooth = nn.Conv2d(width, width, 3, padding=1)
-        self.scores = nn.Conv2d(width, outputs, 1)
+        self.scores = nn.Conv2d(width, outputs, 1, bias=bias)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         *finer, merged = [layer(m) for layer, m in zip(self.lateral, maps, strict=True)]

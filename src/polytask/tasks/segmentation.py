@@ -7,7 +7,6 @@ decoder is a light feature pyramid (Lin et al., CVPR 2017).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,28 +18,25 @@ from torch import Tensor, nn
 from polytask.data.augment import IGNORED
 from polytask.data.decode import read_mask, resize_mask
 from polytask.data.images import ImageSet
-from polytask.data.store import THREADS
-from polytask.errors import DataError, Fault
-from polytask.tasks.columns import cells_of, raise_faults
-from polytask.tasks.pyramid import PyramidHead
-from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
+from polytask.errors import DataError
+from polytask.tasks.dense import DenseOptions, DenseTask
+from polytask.tasks.label_maps import check_size, each_map, map_cells
+from polytask.tasks.task import FeatureShape, Labels, Size
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 
-class SegmentationOptions(TaskOptions):
+class SegmentationOptions(DenseOptions):
     """A column of masks: value k is `classes[k]`, 255 is ignored."""
 
     label: str = Field("mask", description="column of the masks: files or arrays")
-    width: int = Field(32, ge=1, le=4096, description="channels of the decoder")
 
 
-class Segmentation(Task):
+class Segmentation(DenseTask):
     """Predicts logits [B, K, H, W]; a target is a dict with `mask` [R, H, W]."""
 
     primary = "miou"
-    taps = 4
     Options = SegmentationOptions
     options: SegmentationOptions
 
@@ -52,7 +48,7 @@ class Segmentation(Task):
 
     def read_labels(self, images: ImageSet) -> Labels:
         column = self.options.label
-        cells = cells_of(images, column, self.name)
+        cells = map_cells(images, column, self.name, "mask")
         self.classes = self.classes or list(images.classes.get(column, ()))
         if not 2 <= len(self.classes) <= IGNORED:
             found = f"got {len(self.classes)} classes" if self.classes else "missing"
@@ -61,64 +57,39 @@ class Segmentation(Task):
                 f"{found}; expected 2 to {IGNORED}, the k-th being the mask value k (from 0).",
                 "For instance: classes: [background, object].",
             )
-        raise_faults(
-            [
-                Fault(
-                    images.place(i),
-                    f'{column}: no image file "{cell}"; expected the path of a mask.',
-                    "Paths are relative to the manifest's folder and stay inside it.",
-                )
-                for i, cell in enumerate(cells)
-                if isinstance(cell, str | int | float)
-            ]
-        )
         return Labels(value=cells, present=np.array([cell is not None for cell in cells]))
 
     def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
         masks = np.zeros((len(images), *size), np.uint8)  # rows never written take no memory
         occurs = np.zeros((len(images), len(self.classes)), bool)
 
-        def read(i: int) -> Fault | None:
+        def read(i: int) -> None:
             place = images.place(i)
-            try:
-                mask = read_mask(labels.value[i], place)
-            except DataError as error:
-                return error.faults[0]
+            mask = read_mask(labels.value[i], place)
+            check_size(mask, sizes[i].tolist(), place, self.options.label, "mask")
             counts = np.bincount(mask.ravel(), minlength=IGNORED + 1)
+            self._check_classes(place, counts)
             occurs[i] = counts[: len(self.classes)] > 0
-            fault = self._fault(place, mask.shape, tuple(sizes[i].tolist()), counts)
-            if fault is None:
-                masks[i] = resize_mask(mask, size)
-            return fault
+            masks[i] = resize_mask(mask, size)
 
-        with ThreadPoolExecutor(THREADS) as threads:
-            rows = np.flatnonzero(labels.present & sizes.all(axis=1)).tolist()
-            raise_faults([fault for fault in threads.map(read, rows) if fault is not None])
+        each_map(np.flatnonzero(labels.present & sizes.all(axis=1)).tolist(), read)
         return Labels({"mask": masks}, labels.present, occurs=occurs)
 
-    def _fault(
-        self, place: str, size: tuple[int, ...], image: tuple[int, ...], counts: np.ndarray
-    ) -> Fault | None:
-        """What is wrong with a mask of that (height, width) whose pixels have these values."""
-        if size != image:
-            return Fault(
-                place,
-                f"{self.options.label}: the mask has {size[1]} × {size[0]} pixels, its image "
-                f"{image[1]} × {image[0]}; expected the same.",
-            )
+    def _check_classes(self, place: str, counts: np.ndarray) -> None:
+        """Refuse a mask whose pixels have these values, `counts` [256]."""
         last = len(self.classes) - 1
         unknown = np.flatnonzero(counts[last + 1 : IGNORED]) + last + 1
         if not len(unknown):
-            return None
+            return
         listed = ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
-        return Fault(
+        raise DataError.at(
             place,
             f"{self.options.label}: the mask holds {listed}; expected 0 to {last} "
             f"({self.classes[0]} to {self.classes[last]}), or {IGNORED} where it is to be ignored.",
         )
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
-        return PyramidHead(features, len(self.classes), size, self.options.width)
+        return self.decoder(features, len(self.classes), size)
 
     def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
         mask = target["mask"]

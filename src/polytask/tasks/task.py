@@ -51,12 +51,14 @@ class Task(ABC):
     """One task. It holds no parameters: `head` builds them.
 
     Subclasses are one file each in `tasks/`, named after their kind, and set `primary` (the metric
-    that decides), `higher_is_better`, `taps` (how many feature maps the head reads) and `Options`.
+    that decides), `higher_is_better`, `taps` (how many feature maps the head reads), `is_dense`
+    (whether the answer is a map, which a backbone with a decoder gives) and `Options`.
     """
 
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
-    taps: ClassVar[int] = 1
+    is_dense: ClassVar[bool] = False
+    taps: int = 1
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     def __init__(self, name: str, options: TaskOptions) -> None:
@@ -82,8 +84,9 @@ class Task(ABC):
     def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
         """Bring labels that lie on the images to the size at which the network sees them.
 
-        Their value becomes a dict that holds `mask` [N, H, W] or `boxes` [N, 4] (x0, y0, x1, y1 in
-        pixels of `size`), which random changes of the images then move along. Other labels stay.
+        Their value becomes a dict that holds `mask`, `depth` [N, H, W], `normals` [N, 3, H, W] or
+        `boxes` [N, 4] (x0, y0, x1, y1 in pixels of `size`), which random changes of the images then
+        move along. Other labels stay.
 
         Args:
             images: as `read_labels` saw them.

@@ -74,8 +74,9 @@ class Manifest(Source):
         return images
 
     def _label(self, cell: Any, folder: Path) -> Any:
-        """The cell; a path where it names an image file that is there."""
-        if not (isinstance(cell, str) and is_image(cell) and self._may_lead_to(cell, folder)):
+        """The cell; a path where it names an image file, or an array, that is there."""
+        is_file = isinstance(cell, str) and (is_image(cell) or cell.lower().endswith(".npy"))
+        if not (is_file and self._may_lead_to(cell, folder)):
             return cell
         path = folder / cell
         return path if os.path.isfile(path) else cell

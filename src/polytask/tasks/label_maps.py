@@ -1,0 +1,92 @@
+"""Label maps: a number, or three, at every pixel of an image, from a file or an array.
+
+A file is a PNG of 8 or 16 bits (TIFF and PGM too) or an NPY array; pixels keep the values that are
+written there. The task says what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.data.decode import MAX_PIXELS, read_values
+from polytask.data.images import ImageSet
+from polytask.data.store import THREADS
+from polytask.errors import DataError, Fault
+from polytask.tasks.columns import cells_of, raise_faults
+
+NPY = ".npy"
+
+
+def map_cells(images: ImageSet, column: str, task: str, what: str) -> list[Any]:
+    """The cells of a column of label maps: paths, bytes or arrays, `None` where there is none.
+
+    Raises:
+        DataError: the column is missing, or cells are text that names no file (all of them).
+    """
+    cells = cells_of(images, column, task)
+    raise_faults(
+        [
+            Fault(
+                images.place(i),
+                f'{column}: no image file "{cell}"; expected the path of a {what}.',
+                "Paths are relative to the manifest's folder and stay inside it.",
+            )
+            for i, cell in enumerate(cells)
+            if isinstance(cell, str | int | float)
+        ]
+    )
+    return cells
+
+
+def read_map(cell: Any, place: str) -> np.ndarray:
+    """The values of a label map, [H, W] or [H, W, 3], as they are written.
+
+    Raises:
+        DataError: it can't be read; the reason is named.
+    """
+    if isinstance(cell, Path) and cell.suffix.lower() == NPY:
+        return _read_npy(cell, place)
+    return read_values(cell, place)
+
+
+def _read_npy(path: Path, place: str) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError.at(place, f"{path} is no NPY array of numbers: {error}") from error
+    if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):
+        problem = f"{path} is an array of {values.dtype} {list(values.shape)}"
+        raise DataError.at(place, f"{problem}; expected numbers [H, W] or [H, W, 3].")
+    if values.size > 3 * MAX_PIXELS:
+        raise DataError.at(place, f"{path} is too large: {list(values.shape)}")
+    return np.array(values)
+
+
+def each_map(rows: Sequence[int], read: Callable[[int], None]) -> None:
+    """Call `read` for every row, in threads, and raise the faults of all at once."""
+
+    def fault(i: int) -> Fault | None:
+        try:
+            read(i)
+        except DataError as error:
+            return error.faults[0]
+        return None
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        raise_faults([found for found in threads.map(fault, rows) if found is not None])
+
+
+def check_size(found: np.ndarray, image: Sequence[int], place: str, column: str, what: str) -> None:
+    """Refuse a map [H, W, …] whose image has another (height, width)."""
+    height, width = found.shape[:2]
+    if (height, width) != tuple(image):
+        raise DataError.at(
+            place,
+            f"{column}: the {what} has {width} × {height} pixels, its image "
+            f"{image[1]} × {image[0]}; expected the same.",
+        )
