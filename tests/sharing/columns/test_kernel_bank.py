@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -79,7 +80,10 @@ def naive(kernels, threshold, phi_self=0.5, pairing="all"):
     """Eq. 3 to 6, kernel by kernel: phi_self(cosine, i, j) weighs a kernel in its pair."""
     weigh = phi_self if callable(phi_self) else lambda *_: phi_self
 
+    @cache
     def cosine(v, w):
+        if id(v) > id(w):  # one number a pair: a product's last bit depends on where its rows lie
+            return cosine(w, v)
         norms = float(v.norm() * w.norm())
         return float(v @ w) / norms if norms else 0.0
 
@@ -95,6 +99,7 @@ def naive(kernels, threshold, phi_self=0.5, pairing="all"):
             return False
         return s >= threshold
 
+    kernels = [list(bank) for bank in kernels]
     made = []
     for i, own in enumerate(kernels):
         rows = []
