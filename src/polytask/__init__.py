@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from polytask.compare import compare as compare
     from polytask.deploy import load as load
     from polytask.training import train as train
+    from polytask.training import transfer as transfer
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "compare": "polytask.compare",
     "train": "polytask.training",
+    "transfer": "polytask.training",
     "load": "polytask.deploy",
     "Batch": "polytask.batch",
     "Group": "polytask.batch",

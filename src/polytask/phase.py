@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from polytask.batch import Batch
     from polytask.loss import Term
-    from polytask.sharing.method import Outputs
+    from polytask.sharing.method import Outputs, SharingMethod
 
+Forward: TypeAlias = "Callable[[SharingMethod, Batch], Outputs]"
 TermMaker: TypeAlias = "Callable[[Batch, Outputs], list[Term]]"
 
 
@@ -61,6 +62,8 @@ class Phase:
     `modules`: teachers and adapters: kept in `state/`, never in path, cost or model file; their
     parameters train when `trainable` matches `modules.<name>…`.
     `keep_balancer`: go on with the balancer's state of the phase before.
+    `forward`: runs in place of the method, whose own losses then do not count and which is not
+    scored: what a teacher learns before its student, or maps that are matched without labels.
     `extra`: the samples of this phase are beyond the common budget and reported as such.
     """
 
@@ -75,6 +78,7 @@ class Phase:
     update: str | Mapping[str, Any] = "joint"
     terms: Sequence[TermMaker] = ()
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    forward: Forward | None = None
     until: Callable[[Any], bool] | None = None
     train: Mapping[str, Any] = field(default_factory=dict)  # overrides of the config's `train`
     keep_balancer: bool = False

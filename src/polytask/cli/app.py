@@ -30,6 +30,7 @@ from polytask.cli.report import report
 from polytask.cli.serve import app as local_page
 from polytask.cli.serve import serve
 from polytask.cli.train import train
+from polytask.cli.transfer import transfer
 from polytask.errors import Diverged, UserError
 
 # Public only through its subclass; which click typer stands on depends on its version.
@@ -46,6 +47,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "train": train,
+    "transfer": transfer,
     "init": init,
     "check": check,
     "cost": cost,

@@ -20,16 +20,18 @@ def check(config: Config) -> None:
     from polytask.balancing import build as build_balancer
     from polytask.data.load import load_data
     from polytask.sharing.build import build_method
-    from polytask.training.start import start_of
+    from polytask.training.start import check_transfer, start_of
 
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
-    start = start_of(config)
     data = load_data(config, tasks, seed)
     faults = []
     for entry in config.methods:
         try:
+            source = start_of(config, entry)
+            start = None if source is None else source.start
             method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
+            check_transfer(config, entry, method)
             build_balancer(config.balancing, method)
         except UserError as error:
             faults += error.faults

@@ -19,6 +19,7 @@ from pydantic import (
 
 from polytask.config.nodes import Key, Node
 from polytask.config.train import Section, TrainConfig, name_alone
+from polytask.config.transfer import TransferOptions
 
 if TYPE_CHECKING:  # data reads configs, so that a config only holds its sources
     from polytask.data.source import Source
@@ -57,6 +58,8 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    transfer: TransferOptions | None = Field(None, description="a finished run to learn from")
+
 
 class UncheckedTask(TaskOptions):
     """A task before its kind is imported: its own options are kept as they were written."""
@@ -80,6 +83,8 @@ class MethodEntry(Section):
     def written(self) -> str | dict[str, Any]:
         """The entry as a config writes it, defaults included."""
         options = self.options.model_dump(mode="json", by_alias=True)
+        if self.options.transfer is None:
+            options.pop("transfer", None)
         alias = {"as": self.key} if self.key != self.name else {}
         return {self.name: {**options, **alias}} if options or alias else self.name
 

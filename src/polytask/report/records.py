@@ -132,6 +132,7 @@ class RunResult(BaseModel):
     labels: dict[str, dict[str, SplitCounts]] = {}
     skipped: dict[str, list[str]] = {}
     versions: dict[str, Any] = {}
+    probe: dict[str, dict[str, Number]] = {}
 
     def training_labels(self, task: str) -> int | None:
         """The training images that are labelled for a task."""

@@ -71,6 +71,16 @@ def run_headline(result: RunResult | None) -> str:
     return "; ".join(scores[:MOST_SCORES]) + more
 
 
+def probe_lines(result: RunResult) -> list[str]:
+    """How the backbone that a run learned from serves its tasks as it is, a line a task."""
+    return [
+        f"{task}: the source's fixed features give "
+        f"{numbers.score('accuracy', scores['linear_probe'])} % accuracy by a linear probe, "
+        f"{numbers.score('accuracy', scores['knn'])} % by nearest neighbours"
+        for task, scores in result.probe.items()
+    ]
+
+
 def headline(methods: Mapping[str, MethodResult], seeds: int) -> str:
     """The answer to "does sharing help my tasks?" in one line."""
     judged = {n: r for n, r in methods.items() if r.verdict is not None}

@@ -64,3 +64,53 @@ def train(
         return run.train_run(
             chosen, entry, first, folder, progress=progress, resume=resume, overwrite=overwrite
         )
+
+
+def transfer(
+    run: str | Path,
+    config: Config | str | Path | Mapping[str, Any],
+    by: str,
+    *,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train the tasks of a config with what the backbone of a finished run has learned.
+
+    The first method of the config besides `single` is trained with the first seed.
+
+    Args:
+        run: the folder of the run; in a comparison, of one of its runs.
+        config: a config, or what `read_config` reads one from.
+        by: `fine_tune`, `soft_targets` or `fsp`; an entry's `transfer` may hold more options.
+        out: the run folder, `runs/<config name>` by default.
+        overrides: `key.path=value` on top of the config.
+        resume: as in `train`.
+        overwrite: as in `train`.
+        progress: is told what happens.
+
+    Raises:
+        UserError: the input or a folder is wrong.
+        Diverged: a loss became NaN or infinite.
+        KeyboardInterrupt: stopped by Ctrl-C, the state saved.
+    """
+    from polytask.config import Config, read_config
+    from polytask.config.transfer import TransferOptions
+
+    chosen = config if isinstance(config, Config) else read_config(config, overrides)
+    entry = next((e for e in chosen.methods if e.name != "single"), chosen.methods[0])
+    written = entry.options.transfer or TransferOptions()
+    options = {**written.model_dump(), "run": Path(run).absolute(), "by": by}
+    made = entry.options.model_copy(update={"transfer": TransferOptions(**options)})
+    entry = entry.model_copy(update={"options": made})
+    methods = [entry if e.key == entry.key else e for e in chosen.methods]
+    return train(
+        chosen.model_copy(update={"methods": methods}),
+        entry.key,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )

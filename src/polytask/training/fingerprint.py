@@ -37,7 +37,7 @@ def run_hash(
         "options": entry.options.model_dump(mode="json") if entry.options else {},
         "seed": seed,
         "data": dict(data_fingerprint),
-        "start": [_digest(path) for path in _starts(config)],
+        "start": [_digest(path) for path in _starts(config, entry)],
         "versions": versions(),
         "code": code_digest(),
     }
@@ -45,11 +45,13 @@ def run_hash(
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _starts(config: Config) -> list[Path]:
-    """The files that a backbone's weights are read from."""
+def _starts(config: Config, entry: MethodEntry) -> list[Path]:
+    """The files that weights are read from."""
     chosen, folder = config.backbone, config.folder
-    run = chosen.init and folder / chosen.init / "model.safetensors"
-    return [path for path in (run, chosen.weights and folder / chosen.weights) if path]
+    transfer = entry.options.transfer
+    runs = [run for run in (chosen.init, transfer and transfer.run) if run]
+    weights = [folder / chosen.weights] if chosen.weights else []
+    return [*(folder / run / "model.safetensors" for run in runs), *weights]
 
 
 def _digest(path: Path) -> str:

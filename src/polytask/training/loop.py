@@ -58,7 +58,9 @@ class Loop:
         self.counts: dict[str, float] = {}
         self.last_losses: dict[str, float] = {}
         self.rule = build_rule(phase.update)
-        self.balancer = build_balancer(config.balancing, method).to(world.device)
+        # What runs in the method's place need not reach the parameters that a balancer looks at.
+        balancing = config.balancing if phase.forward is None else "equal"
+        self.balancer = build_balancer(balancing, method).to(world.device)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(
             {
@@ -118,8 +120,11 @@ class Loop:
         method.before_forward(self)
         self.balancer.on_step(key, method)
         with world.autocast():
-            outputs = method(batch)
-            terms = method.extra_losses(batch, outputs)
+            if self.phase.forward is None:
+                outputs = method(batch)
+                terms = method.extra_losses(batch, outputs)
+            else:
+                outputs, terms = self.phase.forward(method, batch), []
             for make in self.phase.terms:
                 terms += make(batch, outputs)
             found = StepLosses(method.tasks, batch, outputs, terms, world, self.train.loss)

@@ -32,7 +32,7 @@ class StepLosses:
     ) -> None:
         local: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for name, _, target in batch:
-            if target.value is not None:
+            if target.value is not None and name in outputs.predictions:
                 prediction = outputs.predictions[name]
                 local[name] = [tasks[name].loss(prediction, target.value)]
         self.penalty: Tensor | None = None

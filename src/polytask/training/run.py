@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
-from torch import nn
+from torch import Tensor, nn
 
 from polytask import tasks as task_kinds
 from polytask.data.load import load_data
@@ -29,7 +29,8 @@ from polytask.training.health import health_of
 from polytask.training.loop import Clock, Loop
 from polytask.training.progress import Progress, Silent
 from polytask.training.record import Record, flat
-from polytask.training.start import start_of
+from polytask.training.routes import probes, transferred
+from polytask.training.start import check_transfer, source_of, start_of
 from polytask.training.world import World
 
 if TYPE_CHECKING:
@@ -127,7 +128,12 @@ class Run:
         self.world = World.of(config.train.precision)
         self.tasks = task_kinds.build(config.tasks)
         self.data: Data = load_data(config, self.tasks, seed)
-        self.method: SharingMethod = self._built(entry).to(self.world.device)
+        self.start_from = start_of(config, entry)
+        if self.start_from is not None:
+            self.data.normalisation = self.start_from.normalisation
+        method = self._built(entry)
+        check_transfer(config, entry, method)
+        self.method: SharingMethod = method.to(self.world.device)
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.phases: list[Phase] = []
@@ -139,6 +145,7 @@ class Run:
         self.teacher_samples = 0
         self.best = float("-inf")
         self.unimproved = 0
+        self.modules: dict[str, Tensor] = {}  # of the phase that was finished last
         self.clock = Clock()
         self.saved_at = time.monotonic()
         self.save_every = SAVE_SECONDS[0]
@@ -150,7 +157,12 @@ class Run:
         schedule = Schedule(
             config.train.epochs, config.match, data.samples, data.data_of, single_paths
         )
-        return self.method.plan(schedule)
+        phases = self.method.plan(schedule)
+        transfer = self.entry.options.transfer
+        if transfer is None:
+            return phases
+        source = source_of(config, self.entry)
+        return transferred(phases, self.method, source, transfer, config.train, data.normalisation)
 
     def _single(self) -> tuple[MethodEntry, SharingMethod]:
         entry = next(e for e in self.config.methods if e.name == "single")
@@ -158,8 +170,10 @@ class Run:
 
     def _built(self, entry: MethodEntry) -> SharingMethod:
         config, data = self.config, self.data
+        source = start_of(config, entry)
+        start = None if source is None else source.start
         return build_method(
-            config, entry, self.tasks, data.streams, data.stream_of, self.seed, start_of(config)
+            config, entry, self.tasks, data.streams, data.stream_of, self.seed, start
         )
 
     def untrained_single_paths(self) -> dict[str, nn.Module]:
@@ -232,6 +246,7 @@ class Run:
                 "done_steps": self.done_steps,
                 "seconds": self.clock.seconds,
                 "waited": self.data.waited,
+                "modules": self.modules if loop is None else {},
             },
         )
         self.saved_at = time.monotonic()
@@ -246,6 +261,7 @@ class Run:
             setattr(self, name, state[name])
         self.clock = Clock(state["seconds"])
         self.data.waited = state["waited"]
+        self.modules = state["modules"]
 
     # Training.
 
@@ -280,6 +296,8 @@ class Run:
         if state is not None:
             loop.load_state_dict(state)
         else:
+            # What a module learned in one phase it knows in the next, before and after a stop.
+            loop.modules.load_state_dict({**loop.modules.state_dict(), **self._kept(loop)})
             if before is not None and phase.keep_balancer:
                 loop.balancer.load_state_dict(before.balancer.state_dict())
             self.best, self.unimproved = float("-inf"), 0  # the epoch is chosen in the last phase
@@ -294,8 +312,14 @@ class Run:
             if phase.extra:
                 self.extra_samples += count
         self.phase_index += 1
+        self.modules = loop.modules.state_dict()
         self._save(None)
         return loop
+
+    def _kept(self, loop: Loop) -> dict[str, Tensor]:
+        """The state of modules that the phase before had too."""
+        names = loop.modules.state_dict().keys()
+        return {name: value for name, value in self.modules.items() if name in names}
 
     def _after_step(self, loop: Loop) -> None:
         self.done_steps += 1
@@ -312,6 +336,8 @@ class Run:
     def _report_epoch(self, loop: Loop, losses: Mapping[str, float]) -> None:
         row = {"loss": sum(losses.values()), **{f"loss/{t}": v for t, v in losses.items()}}
         self._add_row(loop, "train", row)
+        if loop.phase.forward is not None:
+            return
         last = loop.epoch == loop.phase.epochs
         if loop.epoch % self.config.train.evaluate_every and not last:
             return
@@ -366,6 +392,9 @@ class Run:
             "train_seconds": round(seconds, 3),
             "waited_seconds": round(self.data.waited, 3),
         }
+        if self.entry.options.transfer is not None:
+            source = source_of(self.config, self.entry)
+            result["probe"] = probes(self.method, source, self.data, self.world.device)
         checkpoint.write_json(self.folder / "result.json", result)
         checkpoint.drop_state(self.folder)
         return result

@@ -1,75 +1,66 @@
-"""Weights to start from: the backbone of a finished run (`backbone.init`)."""
+"""Weights to start from: the backbone of a finished run (`backbone.init`, `transfer`)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from polytask.backbones.staged import StagedBackbone
-from polytask.errors import RunError
+from polytask.errors import ConfigError
+from polytask.sharing.method import SharingMethod
+from polytask.training.routes import check
+from polytask.training.source import Source, read_source
 
 if TYPE_CHECKING:
-    from polytask.config.models import Config
-
-OWNER = re.compile(r"^(backbone|columns\.[^.]+)\.(.+)$")
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+    from polytask.config.models import Config, MethodEntry
 
 
-def start_of(config: Config) -> Callable[[StagedBackbone], None] | None:
-    """What gives a new backbone the weights of the run that `backbone.init` names, if any.
-
-    Statistics of batch norm that the run kept per data set start afresh.
+def start_of(config: Config, entry: MethodEntry) -> Source | None:
+    """The run whose backbone a new one starts from, if any.
 
     Raises:
-        RunError: the folder holds no finished run, or not one backbone of this shape.
+        ConfigError: two runs are given.
+        RunError: the folder holds no finished run, or not one backbone.
     """
-    if config.backbone.init is None:
-        return None
-    path = config.folder / config.backbone.init / "model.safetensors"
-    place = config.place("backbone", "init")
-    found = backbones_in(path, place)
-    if len(found) != 1:
-        raise RunError.at(
-            place,
-            f"{path} holds {len(found)} backbones; expected one.",
-            "Give the run of a trunk method, or of a single task.",
+    transfer = entry.options.transfer
+    is_tuned = transfer is not None and transfer.by == "fine_tune"
+    if not is_tuned:
+        if config.backbone.init is None:
+            return None
+        return read_source(config.folder / config.backbone.init, config.place("backbone", "init"))
+    if config.backbone.init is not None:
+        raise ConfigError.at(
+            config.place("backbone", "init"),
+            f"given together with a transfer of {entry.key}; the weights have one origin.",
+            "Leave one of the two out.",
         )
-    (tensors,) = found.values()
-
-    def start(backbone: StagedBackbone) -> None:
-        own = backbone.state_dict()
-        wanted = {name for name in own if not name.endswith(STATISTICS)}
-        wrong = sorted(n for n in wanted if n not in tensors or tensors[n].shape != own[n].shape)
-        if wrong:
-            raise RunError.at(
-                place,
-                f"{path} has no {', '.join(wrong[:3])} of this backbone's shape.",
-                "Give the same backbone name, width, stem and open.",
-            )
-        kept = {n: t for n, t in tensors.items() if n in own and t.shape == own[n].shape}
-        backbone.load_state_dict({**own, **kept})
-
-    return start
+    return source_of(config, entry)
 
 
-def backbones_in(path: Path, place: str) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each backbone in a model file, by its owner."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def source_of(config: Config, entry: MethodEntry) -> Source:
+    """The run that a method's `transfer` learns from.
 
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError.at(
-            place, f"{path} cannot be read ({error}); expected the folder of a finished run."
-        ) from error
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        match = OWNER.match(name)
-        if match:
-            found.setdefault(match[1], {})[match[2]] = tensor
-    return found
+    Raises:
+        ConfigError: it names none.
+        RunError: the folder holds no finished run, or not one backbone.
+    """
+    transfer = entry.options.transfer
+    assert transfer is not None
+    if transfer.run is None:
+        raise ConfigError.at(
+            config.place("methods", entry.key, "transfer"),
+            "no run; expected a run folder to learn from.",
+            "Set run: FOLDER, or use polytask transfer RUN CONFIG.",
+        )
+    place = config.place("methods", entry.key, "transfer", "run")
+    return read_source(config.folder / transfer.run, place)
+
+
+def check_transfer(config: Config, entry: MethodEntry, method: SharingMethod) -> None:
+    """Refuse a transfer that cannot be made, before anything is written.
+
+    Raises:
+        UserError: with the reason.
+    """
+    transfer = entry.options.transfer
+    if transfer is not None:
+        place = config.place("methods", entry.key, "transfer")
+        check(method, source_of(config, entry), transfer, place)

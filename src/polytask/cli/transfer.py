@@ -1,0 +1,79 @@
+"""polytask transfer: train on new labels with what a finished run has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polytask.cli.console import show
+from polytask.cli.options import (
+    Config,
+    Method,
+    Out,
+    Overrides,
+    Overwrite,
+    Resume,
+    Run,
+    Seed,
+    check_start,
+)
+from polytask.errors import UserError, unknown
+
+ROUTES = ("fine_tune", "soft_targets", "fsp")
+
+
+def transfer(
+    run: Run,
+    config: Config,
+    by: Annotated[
+        str, typer.Option("--by", metavar="|".join(ROUTES), help="The route of what was learned.")
+    ],
+    overrides: Overrides = None,
+    method: Method = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train the tasks of CONFIG with what the backbone of RUN has learned.
+
+    fine_tune starts from its weights; soft_targets learns from the answers of a header trained on
+    it; fsp first learns to relate its maps as RUN does. It trains the first method of CONFIG
+    besides single, with its first seed. To compare with training from scratch over seeds, give
+    methods of a config `transfer: {run: RUN, by: ROUTE}` and use polytask compare.
+    """
+    if by not in ROUTES:
+        raise UserError(unknown("--by", "route", by, ROUTES))
+    check_start(resume, overwrite, 1)
+    from polytask import training
+    from polytask.config import read_config
+    from polytask.deploy.run_folder import find_run
+    from polytask.report import report
+    from polytask.report.records import RunResult
+    from polytask.report.wording import probe_lines, run_headline
+    from polytask.training.display import display
+    from polytask.training.progress import Progress
+
+    chosen = read_config(config, overrides or ())
+    source = find_run(run, method, seed)
+    folder = out or Path("runs") / chosen.name
+    with display() as shown:
+        result = training.transfer(
+            source,
+            chosen,
+            by,
+            out=folder,
+            resume=resume,
+            overwrite=overwrite,
+            progress=Progress(shown),
+        )
+    page = folder / "report.html"
+    if not page.exists():
+        page = report(folder)
+    found = RunResult.model_validate(result)
+    show(run_headline(found))
+    for line in probe_lines(found):
+        show(line)
+    show(f"report: {page}")

@@ -1,0 +1,351 @@
+"""Transfer: the phases by which a method learns from the backbone of a finished run.
+
+Source: Hinton, Vinyals, Dean 2015 (soft targets); Yim et al., CVPR 2017
+(FSP, in two stages); as Kim, Lee, Song use them for encoders that were trained without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polytask.backbones.staged import StagedBackbone, State
+from polytask.batch import Batch, Group, Target
+from polytask.config.train import TrainConfig
+from polytask.config.transfer import TransferOptions
+from polytask.data.augment import IGNORED
+from polytask.data.pipeline import Data
+from polytask.data.prepare import Normalisation
+from polytask.distill.fsp import Adapters, fsp_loss, taps_for
+from polytask.distill.probe import probe
+from polytask.distill.soft_targets import soft_label_loss, soft_target_loss
+from polytask.errors import UserError, one_of
+from polytask.loss import Term
+from polytask.phase import Phase
+from polytask.sharing.columns import Columns
+from polytask.sharing.method import Outputs, SharingMethod
+from polytask.sharing.trunk import Trunk
+from polytask.tasks.task import FeatureShape, Task
+from polytask.training.source import Source
+
+ENCODERS = (r"^(backbone|columns)\.", r"^modules\.adapters\.")
+CLIP = 1.0
+HEADERS = (r"^modules\.headers\.",)
+Soft: TypeAlias = "Callable[[Task, Tensor, Tensor, Any, float], Tensor]"
+
+
+def transferred(
+    phases: Sequence[Phase],
+    method: SharingMethod,
+    source: Source,
+    options: TransferOptions,
+    train: TrainConfig,
+    normalisation: Normalisation,
+) -> list[Phase]:
+    """The phases of a method with what they take over from a run.
+
+    Args:
+        phases: the method's own plan.
+        method: the student.
+        source: the run; of its teachers nothing gets into the student's path, cost or model file.
+        options: the route and its numbers; `check` has accepted them.
+        train: its epochs are those of the first phase unless the options say otherwise.
+        normalisation: of the images that the student sees.
+    """
+    if options.by == "fine_tune":
+        return list(phases)
+    teacher = Teacher(method, source, normalisation)
+    epochs = options.epochs or train.epochs
+    if options.by == "fsp":
+        return [_matching(method, teacher, options, epochs, train.clip), *phases]
+    with_header, headers = _with_header(method, teacher, options, epochs)
+    return [with_header, *(_softened(p, method, teacher, headers, options) for p in phases)]
+
+
+def check(method: SharingMethod, source: Source, options: TransferOptions, place: str) -> None:
+    """Refuse what cannot be transferred, before anything is written.
+
+    Raises:
+        UserError: the route does not serve the method or a task, or the run has no one backbone;
+            `place` is where the transfer was asked for.
+    """
+    if options.by == "fine_tune":
+        return
+    for task in method.tasks:
+        size = method.setting.input_of(task)
+        source.encoder((size.height, size.width)).shapes(3, size.height, size.width)
+    others = [f"{name} ({t.kind})" for name, t in method.tasks.items() if t.kind not in SOFT]
+    if options.by == "soft_targets" and others:
+        raise UserError.at(
+            place,
+            f"soft_targets serves {one_of(SOFT)}; got {', '.join(others)}.",
+            "Use fine_tune or fsp.",
+        )
+    if options.by == "fsp" and any(encoder_of(method, task) is None for task in method.tasks):
+        raise UserError.at(
+            place, "fsp relates the maps of a task's one backbone; here it has several."
+        )
+
+
+def encoder_of(method: SharingMethod, task: str) -> StagedBackbone | None:
+    """The backbone that a task of a method runs, `None` where it runs no one of its own."""
+    if isinstance(method, Trunk):
+        return method.backbone
+    if isinstance(method, Columns) and method.column_of(task) in method.columns:
+        return method.column(method.column_of(task))
+    return None
+
+
+class Teacher(nn.Module):
+    """The fixed backbone of a run, on images as its student sees them."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, method: SharingMethod, source: Source, normalisation: Normalisation) -> None:
+        super().__init__()
+        size = method.setting.input_of(next(iter(method.tasks)))
+        self.encoder = source.encoder((size.height, size.width))
+        own, theirs = normalisation, source.normalisation
+        self.is_alike = own == theirs
+        mean, std = (torch.tensor([n.mean, n.std]).view(2, 3, 1, 1) for n in (own, theirs))
+        self.register_buffer("scale", mean[1] / std[1])
+        self.register_buffer("shift", (mean[0] - std[0]) / std[1])
+
+    def maps(self, images: Tensor, taps: Sequence[str]) -> list[Tensor]:
+        """The maps of the units `taps`, without a gradient."""
+        with torch.no_grad():
+            seen = images if self.is_alike else images * self.scale + self.shift
+            return maps_of(self.encoder, seen, taps)
+
+    def features(self, method: SharingMethod, task: str, taps: Sequence[str]) -> list[FeatureShape]:
+        """The shapes of those maps for a task's images."""
+        size = method.setting.input_of(task)
+        shapes = self.encoder.shapes(3, size.height, size.width)
+        return [FeatureShape(*shapes[unit]) for unit in taps]
+
+    def last(self, count: int) -> list[str]:
+        """The ends of the last `count` stages, or the last unit."""
+        return [self.encoder.last] if count == 1 else list(self.encoder.stages.values())[-count:]
+
+
+def probes(
+    method: SharingMethod, source: Source, data: Data, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """How the run's backbone, as it is, serves each classification: scores on the test split."""
+    teacher = Teacher(method, source, data.normalisation).to(device)
+    found: dict[str, dict[str, float]] = {}
+    names = [name for name, task in method.tasks.items() if task.kind == "classification"]
+    fitted = _features(teacher, names, data, "train", device)
+    scored = _features(teacher, names, data, "test", device)
+    for name in fitted.keys() & scored.keys():
+        if len(np.unique(fitted[name][1])) > 1:
+            found[name] = probe(*fitted[name], *scored[name])
+    return {name: found[name] for name in names if name in found}
+
+
+def _features(
+    teacher: Teacher, names: list[str], data: Data, split: str, device: torch.device
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pooled features [N, D] and labels [N] of each task that has some in a split."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch in data.scoring(split):
+        for name, group, target in batch.to(device):
+            if name in names:
+                (last,) = teacher.maps(_rows(group, target), teacher.last(1))
+                assert isinstance(target.value, Tensor)
+                found.setdefault(name, []).append((last.mean((2, 3)), target.value))
+    return {
+        name: (
+            torch.cat([features for features, _ in parts]).cpu().numpy(),
+            torch.cat([labels for _, labels in parts]).cpu().numpy(),
+        )
+        for name, parts in found.items()
+    }
+
+
+def maps_of(backbone: StagedBackbone, images: Tensor, taps: Sequence[str]) -> list[Tensor]:
+    """The maps [B, C, H, W] of some units, in order."""
+    state: State = images
+    found: dict[str, Tensor] = {}
+    for name, unit in backbone:
+        state = unit(state)
+        if name in taps:
+            found[name] = backbone.feature(state)
+        if len(found) == len(taps):
+            break
+    return [found[name] for name in taps]
+
+
+def _rows(group: Group, target: Target) -> Tensor:
+    return group.images if target.rows is None else group.images[target.rows]
+
+
+# FSP: stage a matches maps without labels; the method's own phases follow.
+
+
+def _matching(
+    method: SharingMethod,
+    teacher: Teacher,
+    options: TransferOptions,
+    epochs: int,
+    clip: float | None,
+) -> Phase:
+    adapters = nn.ModuleDict()
+    students, taps = {}, {}
+    for task in method.tasks:
+        student = encoder_of(method, task)
+        assert student is not None
+        students[task] = student
+        taps[task] = own, theirs = taps_for(
+            list(student.stages.values()), list(teacher.encoder.stages.values()), options.pairs
+        )
+        with method.setting.seeded("adapters", task):
+            adapters[task] = Adapters(
+                [student.info[unit].channels for unit in own],
+                [teacher.encoder.info[unit].channels for unit in theirs],
+            )
+
+    def relate(batch: Batch, outputs: Outputs) -> list[Term]:
+        del outputs
+        terms = []
+        for task, group, target in batch:
+            own, theirs = taps[task]
+            _set_stream(method, task, group.stream)
+            images = _rows(group, target)
+            maps = adapters[task](maps_of(students[task], images, own))
+            loss = fsp_loss(maps, teacher.maps(images, theirs), options.scale == "relative")
+            terms.append(Term("fsp", task, loss))
+        return terms
+
+    # A product of maps grows with the fourth power of them: the first steps would go too far.
+    return Phase(
+        name="fsp",
+        epochs=epochs,
+        train={} if clip else {"clip": CLIP},
+        trainable=ENCODERS,
+        terms=(relate,),
+        modules={"teacher": teacher, "adapters": adapters},
+        forward=lambda method, batch: Outputs(),
+        extra=True,
+    )
+
+
+def _set_stream(method: SharingMethod, task: str, stream: str) -> None:
+    """Let the student's batch norms use the statistics of a stream."""
+    if isinstance(method, Trunk):
+        method.current.key = method.norm_key(task, stream, method.backbone.last)
+    elif isinstance(method, Columns):
+        method.current.key = stream
+
+
+# Soft targets: a header on the fixed backbone learns the task first, then teaches it.
+
+
+def _with_header(
+    method: SharingMethod, teacher: Teacher, options: TransferOptions, epochs: int
+) -> tuple[Phase, nn.ModuleDict]:
+    headers = nn.ModuleDict()
+    for name, task in method.tasks.items():
+        with method.setting.seeded("header", name):
+            features = teacher.features(method, name, teacher.last(task.taps))
+            size = method.setting.input_of(name)
+            headers[name] = _header(task, features, (size.height, size.width), options.hidden)
+
+    def answer(method: SharingMethod, batch: Batch) -> Outputs:
+        return Outputs(
+            {t: _taught(method, teacher, headers, t, _rows(g, to)) for t, g, to in batch}
+        )
+
+    modules = {"teacher": teacher, "headers": headers}
+    header = Phase("header", epochs, trainable=HEADERS, modules=modules, extra=True, forward=answer)
+    return header, headers
+
+
+def _header(
+    task: Task, features: list[FeatureShape], size: tuple[int, int], hidden: Sequence[int]
+) -> nn.Module:
+    """The task's head on the teacher's maps; classes are told behind the paper's hidden layers."""
+    if task.kind not in ("classification", "multilabel"):
+        return task.head(features, size)
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+    channels = features[-1].channels
+    for width in hidden:
+        layers += [nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)]
+        channels = width
+    return nn.Sequential(*layers, task.head([FeatureShape(channels, 1, 1)], size))
+
+
+def _taught(
+    method: SharingMethod, teacher: Teacher, headers: nn.ModuleDict, task: str, images: Tensor
+) -> Tensor:
+    maps = teacher.maps(images, teacher.last(method.tasks[task].taps))
+    answer: Tensor = headers[task](maps[0] if method.tasks[task].taps == 1 else maps)
+    return answer
+
+
+def _softened(
+    phase: Phase,
+    method: SharingMethod,
+    teacher: Teacher,
+    headers: nn.ModuleDict,
+    options: TransferOptions,
+) -> Phase:
+    def soften(batch: Batch, outputs: Outputs) -> list[Term]:
+        terms = []
+        for name, group, target in batch:
+            if name not in outputs.predictions or target.value is None:
+                continue
+            task, student = method.tasks[name], outputs.predictions[name]
+            assert isinstance(student, Tensor)
+            with torch.no_grad():
+                taught = _taught(method, teacher, headers, name, _rows(group, target))
+            soft = SOFT[task.kind](task, student, taught, target.value, options.temperature)
+            own, weight = task.loss(student, target.value)
+            # With the task's own loss beside it: (1 − w) · own + w · soft.
+            terms.append(Term("soft_targets", name, options.weight * (soft - own), weight))
+        return terms
+
+    modules = {**phase.modules, "teacher": teacher, "headers": headers}
+    return replace(phase, terms=[*phase.terms, soften], modules=modules)
+
+
+def _soft_classes(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
+    del task, target
+    return soft_target_loss(own, taught, t, t2=True)
+
+
+def _soft_labels(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
+    del task, target
+    return soft_label_loss(own, taught, t, t2=True)
+
+
+def _soft_mask(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
+    """Σ over the valid pixels of an image, as the task's own loss is."""
+    del task
+    each = soft_target_loss(own.movedim(1, -1), taught.movedim(1, -1), t, t2=True)
+    valid: Tensor = target["mask"] != IGNORED
+    return (each * valid).flatten(1).sum(1)
+
+
+def _soft_box(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
+    """A box has no distribution to soften: the teacher's is a label like the true one."""
+    del t
+    scale = target["size"].repeat(1, 2)
+    loss, weight = task.loss(own, {**target, "boxes": taught.clamp(0, 1) * scale})
+    _, wanted = task.loss(own, target)
+    each: Tensor = loss * (weight * wanted)
+    return each
+
+
+SOFT: dict[str, Soft] = {
+    "classification": _soft_classes,
+    "multilabel": _soft_labels,
+    "segmentation": _soft_mask,
+    "box": _soft_box,
+}
