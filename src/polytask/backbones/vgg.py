@@ -64,6 +64,8 @@ def build(name: str, options: Options) -> StagedBackbone:
     widths = [step if step == "M" else options.scaled(step) for step in layout]
     features: Any = make_layers(widths, batch_norm=name.endswith("_bn"))
     features[0] = first_convolution(features[0], options)
+    pools = [step for step in features if isinstance(step, nn.MaxPool2d)]
+    pools[2].ceil_mode = True  # as in SSD300, whose maps are 38 and 19 cells wide
     for step in features:
         if isinstance(step, nn.Conv2d):
             nn.init.kaiming_normal_(step.weight, mode="fan_out", nonlinearity="relu")

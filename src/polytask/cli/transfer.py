@@ -37,12 +37,12 @@ def transfer(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train the tasks of CONFIG with what the backbone of RUN has learned.
+    """Train new tasks with what a run has learned.
 
-    fine_tune starts from its weights; soft_targets learns from the answers of a header trained on
-    it; fsp first learns to relate its maps as RUN does. It trains the first method of CONFIG
-    besides single, with its first seed. To compare with training from scratch over seeds, give
-    methods of a config `transfer: {run: RUN, by: ROUTE}` and use polytask compare.
+    fine_tune starts from the weights of RUN's backbone; soft_targets learns from the answers of a
+    header trained on it; fsp first learns to relate its maps as RUN does. It trains the first
+    method of CONFIG besides single, with its first seed. To compare with training from scratch
+    over seeds, give methods of a config `transfer: {run: RUN, by: ROUTE}` and use polytask compare.
     """
     if by not in ROUTES:
         raise UserError(unknown("--by", "route", by, ROUTES))

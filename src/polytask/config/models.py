@@ -13,8 +13,10 @@ from pydantic import (
     Field,
     PrivateAttr,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
 )
 
 from polytask.config.nodes import Key, Node
@@ -60,6 +62,13 @@ class MethodOptions(BaseModel):
 
     transfer: TransferOptions | None = Field(None, description="a finished run to learn from")
 
+    @model_serializer(mode="wrap")
+    def _without_absent_transfer(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        if self.transfer is None:
+            values.pop("transfer", None)
+        return values
+
 
 class UncheckedTask(TaskOptions):
     """A task before its kind is imported: its own options are kept as they were written."""
@@ -83,8 +92,6 @@ class MethodEntry(Section):
     def written(self) -> str | dict[str, Any]:
         """The entry as a config writes it, defaults included."""
         options = self.options.model_dump(mode="json", by_alias=True)
-        if self.options.transfer is None:
-            options.pop("transfer", None)
         alias = {"as": self.key} if self.key != self.name else {}
         return {self.name: {**options, **alias}} if options or alias else self.name
 

@@ -17,6 +17,8 @@ NOT_NAMES = (
     "unet",
     "deeplab",
     "box_losses",
+    "ssd",
+    "average_precision",
     "angles",
 )
 
