@@ -21,6 +21,11 @@ def take(value: Value, rows: Tensor) -> Value:
     return [value[i] for i in rows.tolist()]
 
 
+def by_sample(tensor: Tensor, views: int) -> Tensor:
+    """What is there for each view [B·V, …] as [B, V, …]; for one view as it is."""
+    return tensor if views == 1 else tensor.reshape(-1, views, *tensor.shape[1:])
+
+
 def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)

@@ -33,7 +33,9 @@ def losses_of(method: SharingMethod, batch: Batch) -> dict[str, Tensor]:
 
 
 def images_of(group: Group, target: Target) -> Tensor:
-    return group.images if target.rows is None else group.images[target.rows]
+    """The labelled images, all views of each."""
+    by_image = group.images.view(len(group), group.views, *group.images.shape[1:])
+    return by_image[slice(None) if target.rows is None else target.rows].flatten(0, 1)
 
 
 def names_of(method: SharingMethod, parameters: set[nn.Parameter]) -> set[str]:
@@ -56,7 +58,8 @@ def assert_path_is_the_joint_output(method: SharingMethod, batch: Batch) -> None
         images = images_of(group, target)
         alone = path(images)
         assert_close(together[task], alone, rtol=TOLERANCE, atol=TOLERANCE)
-        same_rows = Group(images, torch.arange(len(images)), group.stream, {task: Target()})
+        index = torch.arange(len(images) // group.views)
+        same_rows = Group(images, index, group.stream, {task: Target()}, group.views)
         assert torch.equal(method(Batch([same_rows])).predictions[task], alone)
         assert not path.training
         storages = {t.untyped_storage().data_ptr() for t in method.state_dict().values()}
@@ -86,13 +89,14 @@ def assert_unlabelled_images_change_nothing(method: SharingMethod, batch: Batch)
 
 def _among_unlabelled(group: Group) -> Group:
     """The group with one image of NaN before its own and one after."""
-    strange = torch.full_like(group.images[:1], torch.nan)
+    strange = torch.full_like(group.images[: group.views], torch.nan)
     targets = {}
     for task, target in group.targets.items():
         rows = torch.arange(len(group)) if target.rows is None else target.rows
         targets[task] = Target(target.value, rows + 1)
     images = torch.cat([strange, group.images, strange])
-    return Group(images, torch.arange(len(images)), group.stream, targets)
+    index = torch.arange(len(images) // group.views)
+    return Group(images, index, group.stream, targets, group.views)
 
 
 def assert_a_task_without_labels_is_silent(
@@ -106,7 +110,7 @@ def assert_a_task_without_labels_is_silent(
         if is_listed and absent in group.targets:
             none = torch.zeros(0, dtype=torch.long)
             targets[absent] = Target(take(group.targets[absent].value, none), none)
-        groups.append(Group(group.images, group.index, group.stream, targets))
+        groups.append(Group(group.images, group.index, group.stream, targets, group.views))
     losses = losses_of(method, Batch(groups))
     assert set(losses) == set(method.tasks) - (set() if is_listed else {absent})
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -145,7 +149,7 @@ def assert_cost_is_counted(method: SharingMethod, batch: Batch) -> None:
     for task, group, _ in batch:
         path = method.path(task)
         assert cost.tasks[task].params == sum(p.numel() for p in path.parameters())
-        assert cost.tasks[task].macs == counted_macs(path, group.images[:1])
+        assert cost.tasks[task].macs == counted_macs(path, group.images[: group.views])
         assert cost.tasks[task].params <= cost.total.params
         assert cost.tasks[task].macs <= cost.total.macs
         units = [(u.unit, u.owner) for u in cost.tasks[task].units]
@@ -171,7 +175,7 @@ class Layers(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         if func in (F.conv2d, F.linear):
             weights_per_output = args[1][0].numel()
-            self.macs += output[0].numel() * weights_per_output
+            self.macs += output.numel() * weights_per_output
         return output
 
 

@@ -131,7 +131,7 @@ def _path_cost(
     ghost = path.to("meta")
     parts = ghost.parts() if isinstance(ghost, InParts) else {}
     free = [parts["head"]] if free_pool and "head" in parts else []
-    work = Meter(ghost, convention, free).run(_image(method.setting.input_of(task)))
+    work = Meter(ghost, convention, free).run(_image(method, task))
     units = [
         UnitCost(name, owner, count_params(parts[name]), total(work, parts[name].modules()).macs)
         for name, owner in method.units_of(task)
@@ -155,22 +155,26 @@ def _total_cost(method: SharingMethod, convention: Convention, classifiers: set[
     ghost = copy.deepcopy(method).to("meta").eval()
     meter = Meter(ghost, convention, [ghost.heads[task] for task in classifiers])
     most: dict[nn.Module, Work] = {}
-    for size, tasks in _tasks_by_input(method).items():
+    for tasks in _tasks_by_input(method):
         stream = method.setting.stream_of[tasks[0]]
         targets = {task: Target() for task in tasks}
         index = torch.empty(1, dtype=torch.long, device="meta")
-        for module, work in meter.run(Batch([Group(_image(size), index, stream, targets)])).items():
+        views = method.tasks[tasks[0]].views
+        group = Group(_image(method, tasks[0]), index, stream, targets, views)
+        for module, work in meter.run(Batch([group])).items():
             most[module] = max(work, most.get(module, Work()))
     whole = total(most, most)
     return TotalCost(count_params(method), whole.macs, whole.products, whole.elementwise)
 
 
-def _tasks_by_input(method: SharingMethod) -> dict[Input, list[str]]:
-    found: dict[Input, list[str]] = {}
-    for task in method.tasks:
-        found.setdefault(method.setting.input_of(task), []).append(task)
-    return found
+def _tasks_by_input(method: SharingMethod) -> list[list[str]]:
+    found: dict[tuple[Input, int], list[str]] = {}
+    for name, task in method.tasks.items():
+        found.setdefault((method.setting.input_of(name), task.views), []).append(name)
+    return list(found.values())
 
 
-def _image(size: Input) -> torch.Tensor:
-    return torch.empty(1, size.channels, size.height, size.width, device="meta")
+def _image(method: SharingMethod, task: str) -> torch.Tensor:
+    """One image as a task's path takes it: in all its views."""
+    size, views = method.setting.input_of(task), method.tasks[task].views
+    return torch.empty(views, size.channels, size.height, size.width, device="meta")

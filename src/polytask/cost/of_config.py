@@ -12,13 +12,14 @@ from polytask import tasks as task_kinds
 from polytask.batch import Input
 from polytask.cost.count import Convention
 from polytask.cost.model import Cost, measure
+from polytask.data.making import own_stream
 from polytask.data.pipeline import TOGETHER
 from polytask.data.prepare import Size
 from polytask.data.source import Source
 from polytask.data.store import first_size
 from polytask.errors import ConfigError
 from polytask.sharing.build import build_method
-from polytask.tasks.task import Task
+from polytask.tasks.task import PretextTask, Task
 
 if TYPE_CHECKING:
     from polytask.config.models import Config
@@ -76,8 +77,9 @@ def streams_of(
         sizes = dict.fromkeys(sizes, _union(sizes))
     together = config.mixing == "integrated" and config.norm == "mixed"
     stream_of = {name: TOGETHER if together else home[name] for name in tasks}
-    streams = {stream_of[name]: Input(CHANNELS, *sizes[home[name]]) for name in tasks}
-    return streams, stream_of
+    stream_of |= {n: own_stream(home[n], n) for n, t in tasks.items() if isinstance(t, PretextTask)}
+    inputs = {name: Input(CHANNELS, *sizes[home[name]]) for name in tasks}
+    return {stream_of[n]: task.input(inputs[n]) for n, task in tasks.items()}, stream_of
 
 
 def _image_size(config: Config, name: str, source: Source, tasks: Sequence[Task]) -> Size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polytask.batch import Input, Target, Value, take
 from polytask.data.augment import Change
+from polytask.data.making import Maker
 from polytask.data.mixing import Ints
 from polytask.data.prepare import Size
 from polytask.data.source import Augment
@@ -31,7 +32,8 @@ class DataSet:
 
     `splits` hold the images in use: the fraction of `train`, without images that were skipped.
     `size` (height, width) is that of its own images, which the store resized from there to `input`,
-    what the network sees; `pixels_digest` tells the pixels of the files.
+    what the network sees; `pixels_digest` tells the pixels of the files. `makers` are the tasks
+    that make inputs and targets of their own from the images.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DataSet:
     augment: Augment
     splits: Mapping[str, Ints]
     labels: Mapping[str, Labels]
+    makers: Mapping[str, Maker] = field(default_factory=dict)
 
     @cached_property
     def values(self) -> dict[str, Value]:

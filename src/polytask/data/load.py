@@ -15,15 +15,18 @@ from polytask.data.images import ImageSet
 from polytask.data.mixing import Ints
 from polytask.data.pipeline import Data
 from polytask.data.placing import placed
-from polytask.data.prepare import CENTRED, IMAGENET, Size
+from polytask.data.prepare import CENTRED, IMAGENET, Pixels, Size, coloured
 from polytask.data.source import Source
 from polytask.data.splits import read_splits
-from polytask.data.store import MEMORY, Filled, fill, first_size
+from polytask.data.store import MEMORY, Filled, Store, fill, first_size
 from polytask.errors import ConfigError, DataError, Fault, capped
+from polytask.tasks.task import PretextTask
 
 if TYPE_CHECKING:
     from polytask.config.models import Config
     from polytask.tasks.task import Labels, Task
+
+FITTED = 2000  # training images that a pretext task may look at before training
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,17 @@ def size_faults(name: str, sizes: Ints) -> list[Fault]:
 
 def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
     bad = sorted(filled.faults)
-    labels = {}
+    splits = {split: np.setdiff1d(index, bad) for split, index in read.splits.items()}
+    labels, makers = {}, {}
     with _all_faults(config) as faults:
         for task_name, task in read.tasks.items():
             with _gathered(faults):
                 labels[task_name] = task.fit_labels(
                     read.images, read.labels[task_name], filled.sizes, size
                 )
+            if isinstance(task, PretextTask):
+                makers[task_name] = task
+                task.fit_pixels(_some_of(filled.store, splits["train"]))
     return DataSet(
         name,
         store=filled.store,
@@ -177,6 +184,13 @@ def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) 
         size=read.size,
         input=Input(3, *size),
         augment=read.source.augment,
-        splits={split: np.setdiff1d(index, bad) for split, index in read.splits.items()},
+        splits=splits,
         labels=labels,
+        makers=makers,
     )
+
+
+def _some_of(store: Store, index: Ints) -> Pixels:
+    """At most `FITTED` images, evenly spread, with three channels."""
+    spread = index[:: max(1, -(-len(index) // FITTED))]
+    return coloured(store.take(spread))

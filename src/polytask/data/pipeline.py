@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polytask.batch import Batch, Group, Input
+from polytask.batch import Batch, Group, Input, Target
 from polytask.data.augment import Change, draw_change
 from polytask.data.dataset import DataSet
+from polytask.data.making import Pixels, Raw, own_stream
 from polytask.data.mixing import Draws, Feed, Ints, Mix
 from polytask.data.prefetch import prefetched
-from polytask.data.prepare import CENTRED, Normalisation
+from polytask.data.prepare import CENTRED, Normalisation, coloured
 from polytask.randomness import stable_hash
 
 Part = tuple[float, float]
@@ -25,12 +26,27 @@ TOGETHER = "all"  # the stream of data sets that are normalised together
 
 @dataclass(frozen=True)
 class _Portion:
-    """Images of one data set within a group, and the tasks whose labels they bring."""
+    """Images of one data set, and the tasks that they serve.
+
+    `passes` say how often each was drawn before in the epoch, `key` is what makers draw from.
+    """
 
     data: DataSet
     tasks: Collection[str]
     index: Ints
+    passes: Ints
+    key: int
     change: Change | None = None
+
+    @property
+    def labelled(self) -> list[str]:
+        """The tasks that read labels."""
+        return [task for task in self.tasks if task not in self.data.makers]
+
+    def pixels(self) -> Pixels:
+        """The images [B, C, H, W], changed as training changes them."""
+        pixels = self.data.store.take(self.index)
+        return pixels if self.change is None else self.change.images(pixels)
 
 
 class Data:
@@ -40,6 +56,8 @@ class Data:
       `norm` mixed (stream `all`), one group per data set with per_data (stream: its name).
     - `mixing` multi_input: a batch holds `batch` images of each task, labelled for it, in a group
       of its own (stream: the data set's name).
+
+    A pretext task has a group and a stream of its own in any case: it makes its own inputs.
 
     What a batch holds depends on the seed, the data sets' names, the epoch and the step alone.
     """
@@ -63,15 +81,22 @@ class Data:
         self.skipped = dict(skipped or {})
         self.waited = 0.0
         self.data_of = {task: name for name, data in self.sets.items() for task in data.labels}
-        self.stream_of = {task: self._stream(name) for task, name in self.data_of.items()}
+        self.stream_of = {task: self._stream(d, task) for task, d in self.data_of.items()}
 
-    def _stream(self, name: str) -> str:
-        return TOGETHER if self.together else name
+    def _stream(self, data: str, task: str) -> str:
+        if task in self.sets[data].makers:
+            return own_stream(data, task)
+        return TOGETHER if self.together else data
 
     @property
     def streams(self) -> dict[str, Input]:
         """The input of each stream."""
-        return {self._stream(name): data.input for name, data in self.sets.items()}
+        found = {}
+        for task, stream in self.stream_of.items():
+            data = self.sets[self.data_of[task]]
+            maker = data.makers.get(task)
+            found[stream] = maker.input(data.input) if maker is not None else data.input
+        return found
 
     @property
     def samples(self) -> dict[str, int]:
@@ -171,11 +196,15 @@ class Data:
         return prefetched(make, range(start, mix.steps), self._wait)
 
     def scoring(self, split: str, batch: int = 256) -> Iterator[Batch]:
-        """Every image of a split, in order, unchanged: a group a batch, one data set at a time."""
+        """Every image of a split, in order, unchanged, one data set at a time.
+
+        What pretext tasks make of an image is then the same for every run and seed.
+        """
         portions = [
-            _Portion(data, data.labels, data.splits[split][first : first + batch])
-            for data in self.sets.values()
+            _Portion(data, data.labels, rows, np.zeros_like(rows), stable_hash(name, split))
+            for name, data in self.sets.items()
             for first in range(0, len(data.splits[split]), batch)
+            for rows in [data.splits[split][first : first + batch]]
         ]
 
         def make(step: int) -> Batch:
@@ -190,12 +219,39 @@ class Data:
         data = self.sets[feed.data]
         key = stable_hash(self.seed, feed.data, "augment", epoch)
         change = draw_change(data.augment, key, draws.index, draws.passes)
-        return _Portion(data, feed.tasks, draws.index, change)
+        own = stable_hash(self.seed, feed.data, "make", epoch)
+        return _Portion(data, feed.tasks, draws.index, draws.passes, own, change)
 
     def _join(self, portions: list[_Portion]) -> Batch:
-        if self.together:
-            return Batch([self._group(TOGETHER, portions)])
-        return Batch([self._group(self._stream(p.data.name), [p]) for p in portions])
+        labelled = [p for p in portions if p.labelled]
+        if self.together and labelled:
+            groups = [self._group(TOGETHER, labelled)]
+        else:
+            groups = [self._group(p.data.name, [p]) for p in labelled]
+        groups += [
+            self._made(p, task) for p in portions for task in p.tasks if task in p.data.makers
+        ]
+        return Batch(groups)
+
+    def _made(self, portion: _Portion, task: str) -> Group:
+        """The group of a task that makes its own inputs."""
+        data, maker = portion.data, portion.data.makers[task]
+        raw = Raw(
+            coloured(portion.pixels()),
+            portion.index,
+            portion.passes,
+            stable_hash(portion.key, task),
+            data.splits["train"],
+            lambda numbers: coloured(data.store.take(numbers)),
+            is_training=portion.change is not None,
+        )
+        made = maker.make(raw)
+        images = made.images
+        if not images.is_floating_point():
+            images = self.normalisation(images)
+        index = torch.from_numpy(portion.index)
+        target = Target(made.target)
+        return Group(images, index, own_stream(data.name, task), {task: target}, maker.views)
 
     def _group(self, stream: str, portions: list[_Portion]) -> Group:
         seen = portions[0].data.input
@@ -204,13 +260,11 @@ class Data:
         group = Group(images, index, stream)
         first = 0
         for portion in portions:
-            pixels = portion.data.store.take(portion.index)
-            if portion.change is not None:
-                pixels = portion.change.images(pixels)
+            pixels = portion.pixels()
             last = first + len(pixels)
             self.normalisation(torch.from_numpy(pixels), out=images[first:last])
             group.targets |= portion.data.targets(
-                portion.tasks, portion.index, first, portion.change
+                portion.labelled, portion.index, first, portion.change
             )
             first = last
         for target in group.targets.values():

@@ -47,6 +47,11 @@ CENTRED = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of published weights
 
 
+def coloured(pixels: Pixels) -> Pixels:
+    """Images [B, C, H, W] with three channels; grey ones are repeated."""
+    return pixels if pixels.shape[1] == 3 else np.repeat(pixels, 3, axis=1)
+
+
 def fit(image: Pixels, sizes: Sequence[Size]) -> Pixels:
     """Resize a decoded image [H, W, C] to each (height, width) in turn; give [C, H, W]."""
     for size in sizes:

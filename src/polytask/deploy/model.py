@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polytask.batch import Input
 from polytask.data.decode import read_image
 from polytask.data.images import Image
-from polytask.data.prepare import Normalisation, Pixels, prepare
+from polytask.data.making import Raw
+from polytask.data.prepare import Normalisation, Pixels, coloured, fit, prepare
 from polytask.deploy.run_folder import (
     CONFIG,
     DESCRIPTION,
@@ -22,7 +24,7 @@ from polytask.deploy.run_folder import (
     read_description,
 )
 from polytask.errors import RunError, unknown
-from polytask.tasks.task import Task
+from polytask.tasks.task import PretextTask, Task
 
 if TYPE_CHECKING:
     from polytask.config import Config
@@ -81,6 +83,20 @@ class Model:
         size = (side, side) if side else None
         return prepare(pixels, self.input_of(task), self.normalisation, size)
 
+    def _inputs(self, pixels: Pixels, task: str) -> Tensor:
+        """What the task's path takes of one image: a pretext task makes it, as in scoring."""
+        own = self.tasks[task]
+        if not isinstance(own, PretextTask):
+            return self._prepared(pixels, task)[None]
+        data = self._config.data[own.data] if own.data is not None else None
+        side = (data.size if data is not None else None) or self._config.image_size
+        size = (side, side) if side else (pixels.shape[0], pixels.shape[1])
+        seen = coloured(fit(pixels, [size])[None])
+        none = np.zeros(1, np.int64)
+        raw = Raw(seen, none, none, 0, none, lambda numbers: seen[numbers], is_training=False)
+        images = own.make(raw).images
+        return images if images.is_floating_point() else self.normalisation(images)
+
     def predict(
         self, image: str | Image, tasks: Iterable[str] | None = None
     ) -> dict[str, dict[str, Any]]:
@@ -100,7 +116,7 @@ class Model:
         for task in self.tasks if tasks is None else tasks:
             path = self.path(task)
             with torch.inference_mode():
-                prediction = path(self._prepared(pixels, task)[None])
+                prediction = path(self._inputs(pixels, task))
             (answers[task],) = self.tasks[task].read(prediction, [size])
         return answers
 

@@ -47,6 +47,13 @@ class Setting:
     norm: str = "mixed"
     class_counts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def norm_streams(self) -> tuple[str, ...]:
+        """The streams whose statistics batch norms keep apart: all with `per_data`, and where some
+        tasks make inputs of their own; running statistics common to separate passes fit none."""
+        is_apart = self.norm == "per_data" or len(self.streams) > 1
+        return tuple(self.streams) if is_apart else ()
+
     def input_of(self, task: str) -> Input:
         """The input of a task's stream."""
         return self.streams[self.stream_of[task]]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
-from polytask.batch import Value
+from polytask.batch import Input, Value
 from polytask.config.models import TaskOptions as TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from polytask.data.images import ImageSet
+    from polytask.data.making import Made, Raw
 
 
 Size: TypeAlias = tuple[int, int]  # height, width
@@ -71,6 +72,15 @@ class Task(ABC):
     def kind(self) -> str:
         """The kind's name in a config."""
         return self.options.kind
+
+    @property
+    def views(self) -> int:
+        """How many views of an image the head reads together: more than one for tiles only."""
+        return 1
+
+    def input(self, seen: Input) -> Input:
+        """What the network gets of images that are `seen` at some size."""
+        return seen
 
     @abstractmethod
     def read_labels(self, images: ImageSet) -> Labels:
@@ -144,3 +154,28 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """What `predict` needs to rebuild the task from a run folder."""
         return {**self.options.model_dump(exclude_none=True), "classes": self.classes}
+
+
+class PretextTask(Task):
+    """A task that needs no labels: it makes its inputs and targets from the images themselves.
+
+    Its inputs are a stream of their own. Subclasses are one file each in `tasks/pretext/`; they
+    say how many `views` they cut, how large (`input`), and `make` them. A head of several views
+    gets maps [B, V, C, H, W].
+    """
+
+    @abstractmethod
+    def make(self, raw: Raw) -> Made:
+        """Inputs and targets from un-normalised images.
+
+        What is made of an image depends on (seed, epoch, index) alone: random numbers come from
+        `raw`, other images from the data set through `raw`, never from the rest of the batch.
+        """
+
+    def fit_pixels(self, pixels: np.ndarray) -> None:
+        """Learn what the loss needs of some training images [N, 3, H, W], uint8."""
+        del pixels
+
+    def read_labels(self, images: ImageSet) -> Labels:
+        """Every image serves."""
+        return Labels(np.zeros((len(images), 0)), np.ones(len(images), bool))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polytask.backbones.norm import bake, convert
 from polytask.backbones.staged import StagedBackbone, State, rows_of
-from polytask.batch import Batch, Value
+from polytask.batch import Batch, Value, by_sample
 from polytask.sharing.columns.link import Join, Link
 from polytask.sharing.columns.path import ColumnsPath, Step
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
@@ -68,7 +68,7 @@ class Columns(SharingMethod):
             size = setting.input_of(name)
             with setting.seeded("head", name):
                 self.heads[name] = task.head(self.features(name), (size.height, size.width))
-        streams = tuple(setting.streams) if setting.norm == "per_data" else ()
+        streams = setting.norm_streams
         self.current = convert(self, self.norm_keys(streams))
         self.steps = {task: tuple(self._steps(task)) for task in self.tasks}
 
@@ -204,6 +204,7 @@ class Columns(SharingMethod):
             dict(self.tails.items()).get(task),
             self.heads[task],
             self.tasks[task].taps,
+            self.tasks[task].views,
         )
         bake(made, self.setting.stream_of[task])
         return made.eval()
@@ -305,8 +306,7 @@ class _Walk:
         return feature if chosen is None else rows_of(feature, self._images(chosen))
 
     def _read(self, column: str, task: str) -> Tensor:
-        feature, views = self._feature(column, self.feed.rows[task]), self.feed.views
-        return feature if views == 1 else feature.reshape(-1, views, *feature.shape[1:])
+        return by_sample(self._feature(column, self.feed.rows[task]), self.feed.views)
 
     def _wanted(self, users: tuple[str, ...]) -> Tensor | None:
         if users not in self.unions:

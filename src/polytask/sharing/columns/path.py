@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Value
+from polytask.batch import Value, by_sample
 from polytask.sharing.columns.link import Join, Link
 from polytask.sharing.trunk import shell
 
@@ -24,7 +24,7 @@ class Step:
 
 
 class ColumnsPath(nn.Module):
-    """One task's prediction from the columns it depends on: images [B, C, H, W] in."""
+    """One task's prediction from the columns it depends on: images [B·V, C, H, W] in."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class ColumnsPath(nn.Module):
         tail: nn.Module | None,
         head: nn.Module,
         head_taps: int,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.steps = list(steps)
@@ -51,6 +52,7 @@ class ColumnsPath(nn.Module):
         self.tail = copy.deepcopy(tail)
         self.head = copy.deepcopy(head)
         self.head_taps = head_taps
+        self.views = views
         plain = shell(backbone)
         self.feature = type(backbone).feature.__get__(plain)
         self.replace = type(backbone).replace.__get__(plain)
@@ -64,7 +66,7 @@ class ColumnsPath(nn.Module):
                 states[column] = self.units[_key(column, step.name)](state)
             states |= self._linked(step, states)
             if step.name in self.taps:
-                read[step.name] = self.feature(states[self.own])
+                read[step.name] = by_sample(self.feature(states[self.own]), self.views)
         maps = [read[name] for name in self.taps]
         if self.tail is not None:
             maps = self.tail(maps)

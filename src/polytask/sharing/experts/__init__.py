@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from polytask.backbones.norm import bake, convert
 from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Batch, Group, Value
+from polytask.batch import Batch, Group, Value, by_sample
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
 from polytask.sharing.trunk import positions, union
 from polytask.tasks.task import FeatureShape
@@ -46,7 +46,7 @@ class Experts(SharingMethod):
             size = setting.input_of(name)
             with setting.seeded("head", name):
                 self.heads[name] = task.head(features, (size.height, size.width))
-        streams = tuple(setting.streams) if setting.norm == "per_data" else ()
+        streams = setting.norm_streams
         self.current = convert(self.experts, streams)
         convert(self, (), self.current)  # heads and gates see one stream
 
@@ -92,7 +92,7 @@ class Experts(SharingMethod):
             maps = []
             for unit in self.taps(task):
                 mixed = mixture(weights, [taken(m[unit], chosen, group.views) for m in read])
-                maps.append(mixed if group.views == 1 else by_sample(mixed, group.views))
+                maps.append(by_sample(mixed, group.views))
             outputs.predictions[task] = self.heads[task](maps if len(maps) > 1 else maps[0])
 
     def view(self, task: str) -> set[nn.Parameter]:
@@ -105,6 +105,7 @@ class Experts(SharingMethod):
             self.gates[task],
             self.taps(task),
             self.heads[task],
+            self.tasks[task].views,
         )
         bake(made, self.setting.stream_of[task])
         return made.eval()
@@ -120,7 +121,7 @@ class Experts(SharingMethod):
 
 
 class ExpertsPath(nn.Module):
-    """One task's way through all experts, its gate and its head: images [B, C, H, W] in."""
+    """One task's way through all experts, its gate and its head: images [B·V, C, H, W] in."""
 
     def __init__(
         self,
@@ -128,8 +129,10 @@ class ExpertsPath(nn.Module):
         gate: nn.Module,
         taps: Sequence[str],
         head: nn.Module,
+        views: int = 1,
     ) -> None:
         super().__init__()
+        self.views = views
         self.experts = nn.ModuleDict({n: copy.deepcopy(expert) for n, expert in experts.items()})
         self.gate = copy.deepcopy(gate)
         self.taps = list(taps)
@@ -139,7 +142,8 @@ class ExpertsPath(nn.Module):
         read = [maps_of(expert, images, set(self.taps)) for expert in self._backbones()]
         first = self._backbones()[0].names[0]
         weights = self.gate(images, pooled([maps[first] for maps in read]))
-        mixed = [mixture(weights, [maps[unit] for maps in read]) for unit in self.taps]
+        by_unit = [mixture(weights, [maps[unit] for maps in read]) for unit in self.taps]
+        mixed = [by_sample(maps, self.views) for maps in by_unit]
         prediction: Value = self.head(mixed if len(mixed) > 1 else mixed[0])
         return prediction
 
@@ -184,8 +188,3 @@ def taken(tensor: Tensor, samples: Tensor | None, views: int) -> Tensor:
     if samples is None:
         return tensor
     return tensor[samples] if views == 1 else by_sample(tensor, views)[samples].flatten(0, 1)
-
-
-def by_sample(tensor: Tensor, views: int) -> Tensor:
-    """[B·V, …] as [B, V, …]."""
-    return tensor.reshape(-1, views, *tensor.shape[1:])

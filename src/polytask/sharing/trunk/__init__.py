@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polytask.backbones.norm import Current, bake, convert, parameters_under
 from polytask.backbones.staged import StagedBackbone, State, rows_of
-from polytask.batch import Batch, Group, Value
+from polytask.batch import Batch, Group, Value, by_sample
 from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
 from polytask.tasks.task import FeatureShape
@@ -70,7 +70,7 @@ class Trunk(SharingMethod):
             size = setting.input_of(name)
             with setting.seeded("head", name):
                 self.heads[name] = task.head(features, (size.height, size.width))
-        streams = tuple(setting.streams) if setting.norm == "per_data" else ()
+        streams = setting.norm_streams
         keys = self.norm_keys(streams)
         convert(self.backbone, keys, self.current, affine_per_stream=self.affine_per_key)
         convert(self, (), self.current)  # what is a task's own sees one stream
@@ -178,6 +178,7 @@ class Trunk(SharingMethod):
             self.filters_of(task),
             self.heads[task],
             self.tasks[task].taps,
+            self.tasks[task].views,
         )
         key = partial(self.norm_key, task, self.setting.stream_of[task])
         for name, unit in zip(route, made.units, strict=True):
@@ -210,7 +211,7 @@ class Trunk(SharingMethod):
 
 
 class TrunkPath(nn.Module):
-    """One task's way through a trunk, alone: images [B, C, H, W] to its prediction."""
+    """One task's way through a trunk, alone: images [B·V, C, H, W] to its prediction."""
 
     def __init__(
         self,
@@ -221,6 +222,7 @@ class TrunkPath(nn.Module):
         filters: nn.Module | None,
         head: nn.Module,
         head_taps: int,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.units = nn.ModuleList(copy.deepcopy(unit) for _, unit in units)
@@ -230,6 +232,7 @@ class TrunkPath(nn.Module):
         self.filters = copy.deepcopy(filters)
         self.head = copy.deepcopy(head)
         self.head_taps = head_taps
+        self.views = views
         self.feature = type(backbone).feature.__get__(shell(backbone))
 
     def forward(self, images: Tensor) -> Value:
@@ -238,7 +241,7 @@ class TrunkPath(nn.Module):
         for name, unit in zip(self.names, self.units, strict=True):
             state = unit(state)
             if name in self.taps:
-                read[name] = self.feature(state)
+                read[name] = by_sample(self.feature(state), self.views)
         maps = gated(self.tail([read[name] for name in self.taps]), self.filters)
         found: Value = self.head(maps[0] if self.head_taps == 1 else maps)
         return found
@@ -309,8 +312,7 @@ class _Walk:
         chosen = positions(held, self.rows[task])
         if chosen is not None:
             feature = rows_of(feature, self._images(chosen))
-        views = self.group.views
-        return feature if views == 1 else feature.reshape(-1, views, *feature.shape[1:])
+        return by_sample(feature, self.group.views)
 
     def _narrow(
         self, state: State, held: Tensor | None, tasks: list[str]
