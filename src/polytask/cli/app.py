@@ -26,6 +26,7 @@ from polytask.cli.export import export
 from polytask.cli.init import init
 from polytask.cli.list import list_names
 from polytask.cli.predict import predict
+from polytask.cli.pretrain import pretrain
 from polytask.cli.report import report
 from polytask.cli.serve import app as local_page
 from polytask.cli.serve import serve
@@ -47,6 +48,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "train": train,
+    "pretrain": pretrain,
     "transfer": transfer,
     "init": init,
     "check": check,

@@ -306,6 +306,7 @@ class Run:
         while not loop.is_done and not self._stop_early():
             losses = loop.run_epoch()
             self._report_epoch(loop, losses)
+        loop.rule.finish(loop)
         self.method.on_phase_end(loop)
         for task, count in loop.images.items():
             self.images[task] += count
@@ -335,12 +336,16 @@ class Run:
 
     def _report_epoch(self, loop: Loop, losses: Mapping[str, float]) -> None:
         row = {"loss": sum(losses.values()), **{f"loss/{t}": v for t, v in losses.items()}}
-        self._add_row(loop, "train", row)
+        self._add_row(loop, "train", {**row, **loop.rule.measured()})
         if loop.phase.forward is not None:
             return
         last = loop.epoch == loop.phase.epochs
         if loop.epoch % self.config.train.evaluate_every and not last:
             return
+        with loop.rule.scored(loop):
+            self._score_epoch(loop)
+
+    def _score_epoch(self, loop: Loop) -> None:
         scores = self._evaluate("val")
         if not scores.metrics:
             return

@@ -18,7 +18,7 @@ from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
 from polytask.tasks.task import FeatureShape
 
-NOT_NAMES = ()
+NOT_NAMES = ("phases",)
 
 
 class TrunkOptions(MethodOptions):
@@ -147,6 +147,7 @@ class Trunk(SharingMethod):
         outputs = Outputs()
         for group in batch.groups:
             for task, maps in self.tapped(group).items():
+                outputs.features[task] = maps[-1]
                 self.current.key = self.norm_key(task, group.stream, "tail")
                 outputs.predictions[task] = self.finish(task, maps)
         return outputs

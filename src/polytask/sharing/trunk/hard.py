@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from polytask.sharing.trunk import Trunk
+from polytask.sharing.trunk.phases import OnePhase
 
 
-class Hard(Trunk):
+class Hard(OnePhase):
     """The trunk family's defaults: every task runs the whole trunk and reads its last map."""
 
     def representation(self) -> nn.Module | None:

@@ -19,11 +19,11 @@ from polytask.batch import Batch
 from polytask.errors import UserError, unknown
 from polytask.loss import Term
 from polytask.sharing.method import Outputs
-from polytask.sharing.trunk import Trunk, TrunkOptions
+from polytask.sharing.trunk.phases import OnePhase, PhaseOptions
 from polytask.tasks.task import FeatureShape
 
 
-class LayerLassoOptions(TrunkOptions):
+class LayerLassoOptions(PhaseOptions):
     """What is mixed, and how strongly the mixture is pushed to few units."""
 
     stage: str | None = Field(None, description="stage whose units are mixed; the last by default")
@@ -49,7 +49,7 @@ class Mixture(nn.Module):
         return self.a.abs().sum()
 
 
-class LayerLasso(Trunk):
+class LayerLasso(OnePhase):
     """The whole trunk is shared; a task's mixture says which units of a stage it reads."""
 
     Options = LayerLassoOptions

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from polytask.batch import Batch
@@ -12,7 +13,7 @@ from polytask.batch import Batch
 if TYPE_CHECKING:
     from polytask.training.loop import Loop
 
-RULES = ("joint", "alternating", "sequential", "closed_form")
+RULES = ("joint", "alternating", "sequential", "closed_form", "temporal_ensemble")
 
 
 class UpdateRule(ABC):
@@ -34,7 +35,7 @@ class UpdateRule(ABC):
         phase = loop.phase
         return loop.data.steps(phase.tasks, self.part(loop), phase.joint_pace)
 
-    def batches(self, loop: Loop, start: int) -> Iterator[Batch]:
+    def batches(self, loop: Loop, start: int) -> Generator[Batch, None, None]:
         """The epoch's batches from step `start` on."""
         phase, part = loop.phase, self.part(loop)
         return loop.data.epoch(
@@ -44,6 +45,19 @@ class UpdateRule(ABC):
     @abstractmethod
     def run(self, loop: Loop, start: int) -> None:
         """One epoch from step `start` on."""
+
+    def scored(self, loop: Loop) -> AbstractContextManager[None]:
+        """Inside, the method holds the weights that are scored and kept: by default its own."""
+        del loop
+        return nullcontext()
+
+    def finish(self, loop: Loop) -> None:
+        """Let the method hold those weights for good, at the end of the phase."""
+        del loop
+
+    def measured(self) -> dict[str, float]:
+        """What the epoch's row in `metrics.jsonl` says of the rule."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What the rule remembers between epochs."""

@@ -1,0 +1,63 @@
+"""polytask pretrain: the pretext tasks of a config on its images, labelled or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polytask.cli.console import show
+from polytask.cli.options import Config, Out, Overrides, Overwrite, Resume, check_start
+
+
+def pretrain(
+    config: Config,
+    overrides: Overrides = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", metavar="NAME", help="The config's first but single unless said, or hard."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, max=2**31 - 1, metavar="K", help="The config's first unless said."
+        ),
+    ] = None,
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a backbone on pretext tasks alone, without a label.
+
+    Any config may then start from the run folder: backbone: {init: RUN}.
+    """
+    check_start(resume, overwrite, devices=1)
+    from polytask.config import read_config
+    from polytask.report import report
+    from polytask.training.display import display
+    from polytask.training.pretrain import pretrain as train_pretext
+    from polytask.training.progress import Progress
+
+    chosen = read_config(config, overrides or ())
+    folder = out or Path("runs") / chosen.name
+    with display() as shown:
+        result = train_pretext(
+            chosen,
+            method,
+            seed=seed,
+            out=folder,
+            resume=resume,
+            overwrite=overwrite,
+            progress=Progress(shown),
+        )
+    page = folder / "report.html"
+    if not page.exists():
+        page = report(folder)
+    for task, metrics in result["tasks"].items():
+        primary = result["primary"][task]
+        show(f"{task}: {primary} {metrics[primary]:.4g} on test images")
+    show(f"report: {page}")
+    show(f"start from it: backbone.init={folder}")

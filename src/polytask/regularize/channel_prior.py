@@ -1,0 +1,98 @@
+"""Metric regularisation: the channels of every task's features are used like a prior says.
+
+Source: Kim, Lee, Song, eq. 1 and 3: Ω = D(v ‖ v_p) for the channel distribution v of the shared
+encoder's last map, added to the loss of each task.
+Differs from the paper: the prior, which it does not define, is uniform by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from polytask.batch import Batch
+from polytask.loss import Term
+from polytask.randomness import stable_hash
+from polytask.regularize.divergences import DIVERGENCES
+from polytask.tasks.task import FeatureShape
+
+
+class ChannelPriorOptions(BaseModel):
+    """Which measure, to which prior, with what weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["kl", "reverse_kl", "jsd", "hellinger", "jeffrey", "chi2", "wasserstein"] = Field(
+        "kl", description="the measure D"
+    )
+    prior: Literal["uniform", "gaussian", "previous"] = Field(
+        "uniform",
+        description="all channels alike; a fixed random draw; or the mean of the last epoch",
+    )
+    weight: float = Field(1.0, ge=0, description="factor of Ω in every task's loss")
+
+
+class ChannelPrior(nn.Module):
+    """v = softmax over channels of Σ_hw a_hw z_chw, and its divergence from the prior.
+
+    `a` is a softmax over the cells of the map, from learned numbers that start at 0: the mean. Maps
+    of different sizes have different ones. Features of several views are averaged over them.
+
+    The prior `previous` is the mean v of all images of the last epoch, uniform in the first.
+    """
+
+    def __init__(
+        self, options: ChannelPriorOptions, features: Iterable[FeatureShape], seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.options = options
+        shapes = sorted({(f.channels, f.height, f.width) for f in features})
+        self.cells = nn.ParameterDict(
+            {_key(h, w): nn.Parameter(torch.zeros(h, w)) for _, h, w in shapes}
+        )
+        channels = shapes[0][0]
+        start = torch.zeros(channels)
+        if options.prior == "gaussian":
+            generator = torch.Generator().manual_seed(stable_hash("channel_prior", seed))
+            start = torch.randn(channels, generator=generator)
+        self.register_buffer("prior", start.softmax(0))
+        self.register_buffer("total", torch.zeros(channels))
+        self.prior: Tensor
+        self.total: Tensor
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The channel distribution [R, C] of maps [R, C, H, W] or [R, V, C, H, W]."""
+        logits = self.cells[_key(maps.shape[-2], maps.shape[-1])]
+        attention = logits.flatten().softmax(0).view_as(logits)
+        weighted = (maps * attention).sum((-2, -1))
+        v: Tensor = (weighted if weighted.ndim == 2 else weighted.mean(1)).softmax(-1)
+        return v
+
+    def omega(self, maps: Tensor) -> Tensor:
+        """Weighted Ω of each image, [R]."""
+        v = self(maps)
+        if self.training:
+            self.total += v.detach().sum(0)
+        return self.options.weight * DIVERGENCES[self.options.name](v, self.prior.expand_as(v))
+
+    def terms(self, batch: Batch, features: dict[str, Tensor]) -> list[Term]:
+        """Ω for every task of a batch, from the features that its head reads."""
+        return [
+            Term("omega", task, self.omega(features[task]))
+            for task in batch.tasks
+            if len(features[task])
+        ]
+
+    def on_epoch_end(self) -> None:
+        """Let the prior `previous` be the mean of the epoch."""
+        if self.options.prior == "previous" and bool(self.total.any()):
+            self.prior.copy_(self.total / self.total.sum())
+        self.total.zero_()
+
+
+def _key(height: int, width: int) -> str:
+    return f"cells_{height}x{width}"
