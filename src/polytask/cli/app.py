@@ -28,6 +28,7 @@ from polytask.cli.list import list_names
 from polytask.cli.predict import predict
 from polytask.cli.pretrain import pretrain
 from polytask.cli.report import report
+from polytask.cli.reproduce import reproduce
 from polytask.cli.serve import app as local_page
 from polytask.cli.serve import serve
 from polytask.cli.train import train
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cost": cost,
     "affinity": affinity,
     "report": report,
+    "reproduce": reproduce,
     "predict": predict,
     "export": export,
     "explain": explain,

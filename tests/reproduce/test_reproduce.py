@@ -1,0 +1,160 @@
+"""The papers' experiments: their data, the verdict's arithmetic, and a run from outside."""
+
+import json
+
+import pytest
+
+from polytask.config import read_config
+from polytask.reproduce import experiment as experiments_module
+from polytask.reproduce.experiment import experiments, find
+from polytask.reproduce.outcome import CONTRADICTED, INCONCLUSIVE, REPRODUCED, judge, outcome
+
+TINY = """
+paper: Somebody, "Something"
+published: some.csv
+scales:
+  small:
+    folder: .
+    minutes: 1
+    standing_in: {shape: generated scenes}
+    config:
+      data: {scenes: {source: shapes, count: 60, size: 24}}
+      tasks:
+        shape: {kind: classification, data: scenes, label: shape}
+        looks: {kind: multilabel, data: scenes, label: [filled, large]}
+      backbone: {name: resnet18, stem: small, width: 0.0625}
+      train: {epochs: 1, batch: 16}
+      seeds: 2
+experiments:
+  some_table1:
+    table: "1"
+    claim: All
+    methods: {Alone: single, All: {hard: {as: together}}}
+"""
+NUMBERS = """# made for this test
+table,method,task,metric,mean,std
+1,Alone,shape,accuracy,0.50,0.01
+1,All,shape,accuracy,0.60,
+1,All,unknown_task,accuracy,0.60,
+2,All,shape,accuracy,0.10,
+"""
+
+
+@pytest.mark.parametrize("name", experiments())
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_configs_are_valid_and_their_tasks_have_published_numbers(name, scale):
+    one = find(name)
+    chosen = one.scale(scale)
+    config = read_config({**chosen.config, "methods": list(one.methods.values())})
+    keys = [entry.key for entry in config.methods]
+    assert [one.key(row) for row in one.methods] == keys
+    assert one.claim in one.methods
+    assert set(one.methods) == {row for row, _, _ in one.published}
+    assert set(config.tasks) == {task for _, task, _ in one.published}
+    if scale == "small":
+        assert set(chosen.standing_in) <= set(config.tasks)
+
+
+def test_published_figures_are_the_papers():
+    """Tables 3 and 4 of Feng and Chen: A with MTAL .98 ± .014; COIL-20 alone 1, no deviation."""
+    assert find("mtal_table3").published["MTAL", "capital_letters", "accuracy"] == (0.98, 0.014)
+    assert find("mtal_table4").published["Single-task", "coil20", "accuracy"] == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("published", "interval", "verdict"),
+    [
+        (0.1, (0.01, 0.2), REPRODUCED),
+        (0.1, (-0.01, 0.2), INCONCLUSIVE),
+        (0.1, (-0.2, -0.01), CONTRADICTED),
+        (-0.1, (-0.2, -0.01), REPRODUCED),
+        (-0.1, (0.01, 0.2), CONTRADICTED),
+        (0.0, (0.01, 0.2), INCONCLUSIVE),
+        (None, (0.01, 0.2), INCONCLUSIVE),
+        (0.1, None, INCONCLUSIVE),
+    ],
+)
+def test_the_verdict_asks_on_which_side_of_zero_the_interval_lies(published, interval, verdict):
+    assert judge(published, interval) == verdict
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    (tmp_path / "some.yaml").write_text(TINY)
+    (tmp_path / "some.csv").write_text(NUMBERS)
+    monkeypatch.setattr(experiments_module, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(experiments_module, "PUBLISHED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def spread(*values):
+    return {"mean": sum(values) / len(values), "std": None, "per_seed": list(values)}
+
+
+@pytest.mark.parametrize("is_higher_better", [True, False])
+def test_gains_are_paired_by_seed(tiny, is_higher_better):
+    """Gains .1 and .2: mean .15, interval .15 ± 12.706 · .0707 / √2; a failed seed has no pair."""
+    results = {
+        "methods": {
+            "single": {"tasks": {"shape": {"accuracy": spread(0.4, 0.5, 0.9)}}},
+            "together": {"tasks": {"shape": {"accuracy": {**spread(0.5, 0.7)}}}},
+        },
+        "tasks": {"shape": {"primary": "accuracy", "higher_is_better": is_higher_better}},
+        "seeds": [0, 1, 2],
+        "versions": {},
+    }
+    results["methods"]["together"]["tasks"]["shape"]["accuracy"]["per_seed"].append(None)
+    found = outcome(find("some_table1"), "small", results, "2026-01-01")
+    alone, together = found["rows"]
+    assert alone["verdict"] is None
+    sign = 1 if is_higher_better else -1
+    assert together["published_gain"] == pytest.approx(0.1 * sign)
+    assert together["gain"] == pytest.approx(0.15 * sign)
+    ends = sorted(sign * (0.15 + side * 0.6353102) for side in (-1, 1))
+    assert together["ci95"] == pytest.approx(ends, abs=1e-6)
+    assert found["methods"]["All"]["gain"] == pytest.approx(0.15 * sign)
+    assert found["verdict"] == INCONCLUSIVE
+
+
+def run(capsys, *arguments):
+    from polytask.cli import main
+
+    capsys.readouterr()
+    code = main(list(arguments))
+    return code, *capsys.readouterr()
+
+
+def test_an_experiment_from_outside(tiny, capsys):
+    code, out, _ = run(capsys, "reproduce", "--list", "--json")
+    assert code == 0
+    (listed,) = json.loads(out)["experiments"]
+    assert set(listed) == {"name", "paper", "table", "scales", "status"}
+    assert (listed["name"], listed["scales"]) == ("some_table1", ["small"])
+    assert listed["status"] == "not run here"
+    code, out, _ = run(capsys, "reproduce", "some_table1", "--json")
+    assert code == 0
+    first = json.loads(out)
+    assert [row["row"] for row in first["rows"]] == ["Alone", "All"]
+    measured = json.loads((tiny / first["folder"] / "results.json").read_text())
+    single = measured["methods"]["single"]["tasks"]["shape"]["accuracy"]["per_seed"]
+    assert first["rows"][0]["measured"]["per_seed"] == single
+    code, out, _ = run(capsys, "reproduce", "some_table1")
+    assert code == 0
+    assert "shape: generated scenes" in out
+    assert out.splitlines()[-2] == f"All: {first['verdict']}"
+    code, out, _ = run(capsys, "reproduce", "--list", "--json")
+    assert json.loads(out)["experiments"][0]["status"] == f"small: {first['verdict']}"
+
+
+def test_what_is_wrong_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments, said in (
+        (["mtal_table33"], 'Did you mean "mtal_table3"?'),
+        (["mtal_table3", "--scale", "smal"], 'Did you mean "small"?'),
+        (["mtal_table3", "--data", "."], "data set omniglot expects"),
+    ):
+        code, out, err = run(capsys, "reproduce", *arguments)
+        assert (code, out) == (2, "")
+        assert said in err
+    assert list(tmp_path.iterdir()) == []
