@@ -26,10 +26,14 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="The folder to write; export in the run's by default."),
     ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="One file of all tasks, every kernel in it once.")
+    ] = False,
 ) -> None:
     """Write tasks as files that run without polytask.
 
-    Each holds the weights of its task's path alone; a description in JSON is written beside it.
+    With --shared it is one file for polytask predict, in which no kernel stands twice. Otherwise
+    each holds the weights of its task's path alone; a description in JSON is written beside it.
     """
     if format not in FORMATS:
         raise UserError(unknown("--format", "format", format, FORMATS))
@@ -37,6 +41,16 @@ def export(
     from polytask.deploy.export import export as write
 
     model = load(run, method, seed)
+    if shared:
+        from polytask.deploy.shared import export_shared
+
+        one = export_shared(model, task or model.tasks, out or model.folder / "export")
+        show(
+            f"{one.file}: {one.bytes / 1e6:.2f} MB; {one.stored} of {one.kernels} rows stored, "
+            f"{one.weights / 1e6:.3f} MB of weights instead of {one.separate / 1e6:.3f} MB "
+            f"({1 - one.weights / one.separate:.1%} less)"
+        )
+        return
     for name in task or model.tasks:
         made = write(model, name, out or model.folder / "export", format)  # type: ignore[arg-type]
         show(

@@ -141,18 +141,19 @@ def _write_torch(path: nn.Module, images: Tensor, file: Path) -> Run:
         torch.export.save(program, sink)
     with file.open("rb") as source:
         module = torch.export.load(source).module()
-    return lambda images: _tensors(module(images))
+    return lambda images: tensors_of(module(images))
 
 
 def _difference(run: Run, path: nn.Module, images: Tensor) -> float:
     with torch.inference_mode():
-        expected = _tensors(path(images))
+        expected = tensors_of(path(images))
         found = run(images)
     pairs = zip(found, expected, strict=True)
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 
-def _tensors(prediction: Any) -> list[Tensor]:
+def tensors_of(prediction: Any) -> list[Tensor]:
+    """The tensors of a prediction, in order."""
     return list(prediction.values()) if isinstance(prediction, dict) else [prediction]
 
 

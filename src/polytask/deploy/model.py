@@ -34,27 +34,53 @@ if TYPE_CHECKING:
 def load(run: str | Path, method: str | None = None, seed: int | None = None) -> Model:
     """Load a finished run, or a comparison's: its best method on validation unless one is named.
 
+    A file that `export --shared` wrote is a run, too.
+
     Weights are safetensors and configs plain YAML: nothing that is loaded can run code.
 
     Raises:
         RunError: there is no such run, it has not finished, or its files are damaged.
     """
+    if Path(run).is_file() and Path(run).suffix == ".safetensors":
+        from polytask.deploy.shared import load_shared
+
+        return load_shared(Path(run))
     folder = find_run(Path(run), method, seed)
-    return Model(folder, read_description(folder))
+    model = Model(folder, read_description(folder), _without_pretraining(folder))
+    model.load_weights()
+    return model
 
 
 class Model:
     """Every task of a run, each answered by its own path through the network."""
 
-    def __init__(self, folder: Path, description: Description) -> None:
+    def __init__(self, folder: Path, description: Description, config: Config) -> None:
         self.folder = folder
         self.method = description.method
         self.seed = description.seed
         self.normalisation: Normalisation = description.normalisation
         self._description = description
-        self._config = _without_pretraining(folder)
-        self._network, self.tasks = _build(folder, self._config, description)
+        self._config = config
+        self._network, self.tasks = _build(folder, config, description)
         self._paths: dict[str, nn.Module] = {}
+
+    def load_weights(self) -> None:
+        """Give the network the weights of its run.
+
+        Raises:
+            RunError: they are damaged, or those of another network.
+        """
+        from polytask.training.checkpoint import load_weights
+
+        path = self.folder / WEIGHTS
+        try:
+            load_weights(path, self._network)
+        except RuntimeError as error:  # right names, wrong shapes
+            raise RunError.at(
+                str(path),
+                f"does not fit {self.folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
+                "Train again with --overwrite.",
+            ) from error
 
     def path(self, task: str) -> nn.Module:
         """The sub-network of one task, in eval mode: images [B, C, H, W] to its prediction."""
@@ -149,7 +175,6 @@ def _build(
 ) -> tuple[SharingMethod, dict[str, Task]]:
     from polytask import tasks as kinds
     from polytask.sharing.build import build_method
-    from polytask.training.checkpoint import load_weights
 
     tasks = kinds.build(config.tasks)
     if not tasks.keys() == description.tasks.keys() == description.stream_of.keys():
@@ -168,14 +193,6 @@ def _build(
         description.stream_of,
         description.seed,
     )
-    try:
-        load_weights(folder / WEIGHTS, network)
-    except RuntimeError as error:  # right names, wrong shapes
-        raise RunError.at(
-            str(folder / WEIGHTS),
-            f"does not fit {folder / CONFIG}: {str(error).splitlines()[-1].strip()}",
-            "Train again with --overwrite.",
-        ) from error
     if config.train.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return network.eval(), tasks

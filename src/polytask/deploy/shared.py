@@ -1,0 +1,205 @@
+"""All tasks of a run in one file that holds every kernel once, however many tasks run it.
+
+Tasks' paths are taken apart into the rows of their weights (a kernel each) and rows of equal bits
+are kept once: the kernels that `kernel_sharing` mixes in pairs of two, or ties with `update:
+inplace`, and every unit of a trunk. Nothing is rounded, so predictions are those of the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polytask.deploy.export import tensors_of
+from polytask.deploy.model import Model
+from polytask.deploy.run_folder import CONFIG, DESCRIPTION, Description
+from polytask.errors import RunError, UserError
+from polytask.randomness import stable_hash
+from polytask.training.output import check_place
+
+FILE = "shared.safetensors"
+ROWS, AT = "rows/", "at/"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The file of several tasks; `weights` are the bytes of its kernels and of what says where they
+    go, `separate` those of the tasks' paths as one file each, `kernels` and `stored` count rows."""
+
+    file: Path
+    bytes: int
+    weights: int
+    separate: int
+    kernels: int
+    stored: int
+
+
+def export_shared(model: Model, tasks: Iterable[str], out: Path) -> Shared:
+    """Write `shared.safetensors` into the folder `out`, read it back and compare predictions.
+
+    Raises:
+        UserError: the method's paths cannot be built again without its run.
+    """
+    from safetensors.torch import save
+
+    from polytask.training.checkpoint import write_bytes
+
+    states = {task: model.path(task).state_dict() for task in tasks}
+    kept, stored = _taken_apart(states)
+    metadata = {
+        "config": (model.folder / CONFIG).read_text("utf-8"),
+        "description": (model.folder / DESCRIPTION).read_text("utf-8"),
+        "shapes": json.dumps({t: _shapes(state) for t, state in states.items()}),
+    }
+    content = save(kept, metadata=metadata)
+    check_place(out)
+    _check(model, SharedModel(content, out / FILE), states)
+    write_bytes(out / FILE, content)
+    whole = [value for state in states.values() for value in state.values()]
+    return Shared(
+        out / FILE,
+        len(content),
+        sum(map(_bytes, kept.values())),
+        sum(map(_bytes, whole)),
+        sum(map(_rows, whole)),
+        stored,
+    )
+
+
+class SharedModel(Model):
+    """A model from a file of shared kernels, which needs no run folder.
+
+    Raises:
+        RunError: the file is damaged, or no such file.
+    """
+
+    def __init__(self, content: bytes, file: Path) -> None:
+        from safetensors import SafetensorError
+
+        from polytask.config import read_config
+
+        try:
+            metadata = _metadata(content)
+            description = Description.model_validate_json(metadata["description"])
+            config = _plain(metadata["config"])
+            tensors = _put_together(content, json.loads(metadata["shapes"]))
+        except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+            problem = "is damaged; expected a file that export --shared wrote."
+            raise RunError.at(str(file), problem, "Export it again.") from error
+        start = {"pretrained": False, "weights": None, "init": None}
+        config["backbone"] = {**config.get("backbone", {}), **start}
+        super().__init__(file, description, read_config(config))
+        self.tasks = {task: self.tasks[task] for task in tensors}
+        self._tensors = tensors
+
+    def path(self, task: str) -> nn.Module:
+        if task in self.tasks and task not in self._paths:
+            made = self._network.path(task)
+            made.load_state_dict(self._tensors[task])
+            self._paths[task] = made
+        return super().path(task)
+
+
+def load_shared(file: Path) -> SharedModel:
+    """The tasks of a file that `export --shared` wrote.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return SharedModel(file.read_bytes(), file)
+
+
+def _taken_apart(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
+    """Distinct rows by type and length, and for each tensor where its rows are; the rows stored."""
+    kept: dict[str, Tensor] = {}
+    rows: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for task, state in states.items():
+        for name, value in state.items():
+            flat = value.detach().cpu().contiguous().reshape(_rows(value), -1).numpy()
+            rows.setdefault(_kind(value), []).append((f"{AT}{task}/{name}", flat))
+    for kind, parts in rows.items():
+        every = np.concatenate([part for _, part in parts])
+        raw = np.ascontiguousarray(every).view(np.dtype((np.void, every[:1].nbytes))).ravel()
+        _, first, place = np.unique(raw, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # rows stay in the order in which paths name them
+        kept[ROWS + kind] = torch.from_numpy(every[first[order]].copy())
+        rank = np.argsort(order).astype(np.int32)
+        at = 0
+        for name, part in parts:
+            kept[name] = torch.from_numpy(rank[place.ravel()[at : at + len(part)]].copy())
+            at += len(part)
+    return kept, sum(len(value) for name, value in kept.items() if name.startswith(ROWS))
+
+
+def _put_together(content: bytes, shapes: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    from safetensors.torch import load
+
+    kept = load(content)
+    return {
+        task: {
+            name: kept[ROWS + kind][kept[f"{AT}{task}/{name}"].long()].reshape(shape)
+            for name, (kind, shape) in state.items()
+        }
+        for task, state in shapes.items()
+    }
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[str, list[int]]]:
+    """The kind of a tensor's rows, and its shape."""
+    return {name: (_kind(value), list(value.shape)) for name, value in state.items()}
+
+
+def _rows(value: Tensor) -> int:
+    """The rows that a tensor is taken apart into: kernels, or the whole of a vector."""
+    return len(value) if value.ndim > 1 else 1
+
+
+def _kind(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')}/{value.numel() // _rows(value)}"
+
+
+def _check(model: Model, again: SharedModel, states: Iterable[str]) -> None:
+    for task in states:
+        seen = model.input_of(task)
+        generator = torch.Generator().manual_seed(stable_hash("export", task))
+        images = torch.randn(2, seen.channels, seen.height, seen.width, generator=generator)
+        try:
+            path = again.path(task)
+        except RuntimeError as error:
+            raise UserError.at(
+                "--shared",
+                f"the paths of {model.method} depend on what it has learned and cannot be built "
+                "from its config.",
+                "Export its tasks one by one.",
+            ) from error
+        with torch.inference_mode():
+            pairs = zip(tensors_of(path(images)), tensors_of(model.path(task)(images)), strict=True)
+            if not all(torch.equal(found, expected) for found, expected in pairs):
+                raise RuntimeError(f"{task}, read back, predicts otherwise")
+
+
+def _bytes(value: Tensor) -> int:
+    return value.numel() * value.element_size()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The text beside the tensors: a JSON header behind its length in eight bytes."""
+    length = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return found
+
+
+def _plain(text: str) -> dict[str, Any]:
+    import yaml
+
+    found = yaml.safe_load(text)
+    if not isinstance(found, dict):
+        raise ValueError("expected a config")
+    return found
