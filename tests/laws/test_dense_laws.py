@@ -27,7 +27,10 @@ OPTIONS = {
     "far": {"kind": "depth", "width": 4, "decoder": "unet"},
     "facing": {"kind": "normals", "width": 4, "decoder": "deeplab"},
     "age": {"kind": "regression", "label": ["years"]},
+    "things": {"kind": "detection", "classes": 2, "width": 8},
+    "group": {"kind": "clustering", "classes": 3, "width": 4},
 }
+FOUND = {"things": [0, 2, 5], "group": [1, 3, 4], "product": [0, 1, 4]}
 IMAGE = (SIZE.channels, SIZE.height, SIZE.width)
 IN_ROOMS = ("single", "hard", "mtan", "cross_stitch")
 
@@ -71,6 +74,12 @@ class DenseWorld(World):
             "far": {"depth": torch.rand(3, SIZE.height, SIZE.width, generator=generator)},
             "facing": {"normals": normalize(torch.randn(2, *IMAGE, generator=generator), dim=1)},
             "age": torch.tensor([[30.0], [5.0], [60.0]]),
+            "things": {
+                "boxes": torch.stack([boxes, boxes.flip(0), boxes]),
+                "classes": torch.tensor([[0, -1], [1, 0], [-1, -1]]),
+                "size": size[:1].repeat(3, 1),
+            },
+            "group": {"class": torch.tensor([0, -1, 2])},
         }
         targets = {t: Target(values[t], torch.tensor(rows)) for t, rows in self.rows.items()}
         return Batch([Group(images, torch.arange(6), "photos", targets)])
@@ -80,6 +89,7 @@ def served() -> list[DenseWorld]:
     """The methods that take heads with several maps; the others say that they do not."""
     found = [DenseWorld("hard", "small_vit", "integrated")]
     found += [DenseWorld(name, "resnet18", "integrated", rows=ROOMS) for name in IN_ROOMS]
+    found += [DenseWorld(name, "resnet18", "integrated", rows=FOUND) for name in IN_ROOMS]
     for name in registry.names("sharing"):
         world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
         setting = world.setting()

@@ -18,6 +18,7 @@ NOT_NAMES = (
     "deeplab",
     "box_losses",
     "ssd",
+    "dec",
     "average_precision",
     "angles",
 )

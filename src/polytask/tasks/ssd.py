@@ -55,7 +55,7 @@ class SSD(nn.Module):
         self.extra = nn.ModuleList()
         for out in outs:
             before = maps[-1]
-            shrinks = min(before.height, before.width) > 5
+            shrinks = not 3 <= min(before.height, before.width) <= 5
             self.extra.append(_smaller(before.channels, out, shrinks))
             maps.append(
                 FeatureShape(out, _after(before.height, shrinks), _after(before.width, shrinks))
@@ -86,10 +86,12 @@ class SSD(nn.Module):
         read.append(last)
         for block in self.extra:
             read.append(block(read[-1]))
-        found = self.layers(read)
+        # torchvision's head cannot tell the shape of nothing: it sees one blank image instead.
+        seen = read if len(first) else [m.new_zeros(1, *m.shape[1:]) for m in read]
+        found = self.layers(seen)
         return {
-            "offsets": found["bbox_regression"],
-            "logits": found["cls_logits"],
+            "offsets": found["bbox_regression"][: len(first)],
+            "logits": found["cls_logits"][: len(first)],
             "priors": self.priors.expand(len(first), -1, -1),
             "size": self.size.expand(len(first), -1),
         }
@@ -107,7 +109,7 @@ def _dilated(inputs: int, outputs: int) -> nn.Module:
 
 
 def _smaller(inputs: int, outputs: int, shrinks: bool) -> nn.Module:
-    """Half the size, or two cells less where it is small already."""
+    """Half the size, or two cells less as the paper's last maps."""
     stride, padding = (2, 1) if shrinks else (1, 0)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs // 2, 1),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from polytask.data.images import ImageSet
     from polytask.data.making import Made, Raw
+    from polytask.phase import Phase
+    from polytask.sharing.method import SharingMethod
 
 
 Size: TypeAlias = tuple[int, int]  # height, width
@@ -137,6 +139,16 @@ class Task(ABC):
 
         `sizes` are those of the pictures before they were resized: masks and boxes refer to them.
         """
+
+    def planned(self, phases: Sequence[Phase], method: SharingMethod) -> list[Phase]:
+        """The phases of a method with what the task needs in them; they are enough unless
+        overridden.
+
+        Raises:
+            UserError: the task cannot be learned by them.
+        """
+        del method
+        return list(phases)
 
     def captions(self, target: Value) -> list[str]:
         """A short text for each target, for contact sheets."""

@@ -21,6 +21,7 @@ from polytask.errors import RunError
 from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
+from polytask.tasks.task import Task
 from polytask.training import checkpoint, output
 from polytask.training.allocator import keep_freed_memory
 from polytask.training.evaluation import Scores, evaluate
@@ -137,6 +138,8 @@ class Run:
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.phases: list[Phase] = []
+        if any(type(task).planned is not Task.planned for task in self.tasks.values()):
+            self.plan(self.untrained_single_paths)  # refused before anything is written
         self.hash = run_hash(config, entry, seed, self.data.fingerprint)
         self.phase_index = 0
         self.record = Record(folder)
@@ -158,6 +161,8 @@ class Run:
             config.train.epochs, config.match, data.samples, data.data_of, single_paths
         )
         phases = self.method.plan(schedule)
+        for task in self.tasks.values():
+            phases = task.planned(phases, self.method)
         transfer = self.entry.options.transfer
         if transfer is None:
             return phases

@@ -13,7 +13,7 @@ from polytask.batch import Batch
 if TYPE_CHECKING:
     from polytask.training.loop import Loop
 
-RULES = ("joint", "alternating", "sequential", "closed_form", "temporal_ensemble")
+RULES = ("joint", "alternating", "sequential", "closed_form", "dec", "temporal_ensemble")
 
 
 class UpdateRule(ABC):
