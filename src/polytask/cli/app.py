@@ -29,6 +29,7 @@ from polytask.cli.predict import predict
 from polytask.cli.pretrain import pretrain
 from polytask.cli.report import report
 from polytask.cli.reproduce import reproduce
+from polytask.cli.search import search
 from polytask.cli.serve import app as local_page
 from polytask.cli.serve import serve
 from polytask.cli.train import train
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
     "check": check,
     "cost": cost,
+    "search": search,
     "affinity": affinity,
     "report": report,
     "reproduce": reproduce,

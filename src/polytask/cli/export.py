@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from polytask.cli.console import show
-from polytask.cli.options import Method, Run, Seed, Tasks
+from polytask.cli.console import say, show
+from polytask.cli.options import Method, Run, Seed, Tasks, Within
 from polytask.errors import UserError, unknown
 
 FORMATS = ("onnx", "torch")
@@ -19,6 +19,7 @@ def export(
     task: Tasks = None,
     method: Method = None,
     seed: Seed = None,
+    budget: Within = None,
     format: Annotated[
         str, typer.Option(metavar="onnx|torch", help="The format of the files.")
     ] = "onnx",
@@ -34,16 +35,20 @@ def export(
 
     With --shared it is one file for polytask predict, in which no kernel stands twice. Otherwise
     each holds the weights of its task's path alone; a description in JSON is written beside it.
+    With a budget, tasks that read the same labels are alternatives (in a comparison those of all
+    methods), and the best on validation data of those that fit is written.
     """
     if format not in FORMATS:
         raise UserError(unknown("--format", "format", format, FORMATS))
     from polytask.deploy import load
     from polytask.deploy.export import export as write
 
-    model = load(run, method, seed)
     if shared:
         from polytask.deploy.shared import export_shared
 
+        if budget is not None:
+            raise UserError.at("--budget", "got --shared too; expected one of the two")
+        model = load(run, method, seed)
         one = export_shared(model, task or model.tasks, out or model.folder / "export")
         show(
             f"{one.file}: {one.bytes / 1e6:.2f} MB; {one.stored} of {one.kernels} rows stored, "
@@ -51,9 +56,21 @@ def export(
             f"({1 - one.weights / one.separate:.1%} less)"
         )
         return
-    for name in task or model.tasks:
+    if budget is None:
+        model = load(run, method, seed)
+        chosen = [(model, name, "") for name in task or model.tasks]
+    else:
+        from polytask.budget import Budget
+        from polytask.deploy.budget import within
+
+        limit = Budget.parse(budget)
+        found = within(run, limit, method, seed, task)
+        for fault in found.refused:
+            say(str(fault))
+        chosen = [(c.model, c.task, f", {limit.say(c.used)}, {c.words}") for c in found.choices]
+    for model, name, also in chosen:
         made = write(model, name, out or model.folder / "export", format)  # type: ignore[arg-type]
         show(
             f"{made.file}: {made.bytes / 1e6:.2f} MB, weights {made.weights / 1e6:.2f} MB "
-            f"({made.params} parameters), differs by {made.difference:.1e} at most"
+            f"({made.params} parameters), differs by {made.difference:.1e} at most{also}"
         )

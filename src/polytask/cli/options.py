@@ -48,6 +48,14 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", metavar="K", help="Of a comparison; the first by default."),
 ]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="B",
+        help="The most a path may take: 35MMAC, 2Mparams, 5ms; the best on validation that fits.",
+    ),
+]
 
 
 def check_start(resume: bool, overwrite: bool, devices: int) -> None:

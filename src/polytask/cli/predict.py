@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from polytask.cli.console import say, show, show_json
-from polytask.cli.options import Json, Method, Run, Seed, Tasks
+from polytask.cli.options import Json, Method, Run, Seed, Tasks, Within
 
 
 def predict(
@@ -17,22 +17,34 @@ def predict(
     task: Tasks = None,
     method: Method = None,
     seed: Seed = None,
+    budget: Within = None,
     json: Json = False,
 ) -> None:
     """Tell what each task says of images.
 
     An image that cannot be read is told on standard error, the others are answered, and the exit
-    code is 2.
+    code is 2. With a budget, the best path that fits answers for tasks that read the same labels.
     """
     from polytask.deploy import load
     from polytask.errors import DataError
 
-    model = load(run, method, seed)
+    if budget is None:
+        asked = [(load(run, method, seed), task)]
+    else:
+        from polytask.budget import Budget
+        from polytask.deploy.budget import within
+
+        found = within(run, Budget.parse(budget), method, seed, task)
+        for fault in found.refused:
+            say(str(fault))
+        asked = [(choice.model, [choice.task]) for choice in found.choices]
     answered: list[dict[str, Any]] = []
     has_fault = False
     for image in images:
         try:
-            answers = model.predict(image, task)
+            answers: dict[str, Any] = {}
+            for model, names in asked:
+                answers |= model.predict(image, names)
         except DataError as error:
             say(str(error))
             has_fault = True

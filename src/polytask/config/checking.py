@@ -21,7 +21,7 @@ from polytask.config.rendering import show
 from polytask.errors import ConfigError
 
 # A section with every line commented out is as if it were not there.
-MAY_BE_EMPTY = ("data", "tasks", "methods", "backbone", "train")
+MAY_BE_EMPTY = ("data", "tasks", "methods", "backbone", "train", "search")
 
 
 def read_config(

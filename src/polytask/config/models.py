@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from polytask.config.nodes import Key, Node
+from polytask.config.search import SearchConfig
 from polytask.config.train import Section, TrainConfig, name_alone
 from polytask.config.transfer import TransferOptions
 
@@ -159,6 +160,7 @@ class Config(Section):
     seeds: Annotated[list[Seed], BeforeValidator(_as_list)] = Field(
         [0, 1, 2], description="how many runs of each method (3 is 0, 1, 2), or a list"
     )
+    search: SearchConfig | None = Field(None, description="what polytask search tries")
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="an image that cannot be read"
     )

@@ -57,12 +57,25 @@ def find_run(folder: Path, method: str | None = None, seed: int | None = None) -
     return run
 
 
-def _choose(folder: Path, method: str | None, seed: int | None) -> Path:
+def finished_methods(folder: Path) -> list[str]:
+    """The methods of a comparison of which a run has finished, none where it is no comparison."""
+    if (folder / DESCRIPTION).exists():
+        return []
+    return [method for method, seeds in _runs(folder, WEIGHTS).items() if seeds]
+
+
+def _runs(folder: Path, file: str) -> dict[str, list[int]]:
+    """The seeds of each method of a comparison whose runs hold a file."""
     runs: dict[str, list[int]] = {}
-    for file in sorted(folder.glob(f"*/seed*/{DESCRIPTION}")):
-        number = file.parent.name.removeprefix("seed")
+    for path in sorted(folder.glob(f"*/seed*/{file}")):
+        number = path.parent.name.removeprefix("seed")
         if number.isdecimal():
-            runs.setdefault(file.parent.parent.name, []).append(int(number))
+            runs.setdefault(path.parent.parent.name, []).append(int(number))
+    return runs
+
+
+def _choose(folder: Path, method: str | None, seed: int | None) -> Path:
+    runs = _runs(folder, DESCRIPTION)
     if not runs:
         raise RunError.at(
             str(folder), "holds no run; expected the folder of a run or of a comparison."

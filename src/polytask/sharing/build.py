@@ -42,8 +42,33 @@ def build_method(
         UserError: the method, its options or the backbone cannot serve these tasks; every fault
             starts with its place in the config.
     """
-    kind: type[SharingMethod] = registry.load("sharing", entry.name, SharingMethod)
-    setting = Setting(
+    kind = method_class(entry)
+    setting = setting_of(config, tasks, streams, stream_of, seed, start)
+    with _placed(config, entry):
+        reason = kind.refuses(setting, entry.options)
+        if reason:
+            raise UserError.at("", reason)
+        method = kind(setting, entry.options)
+    _check_trainable(config, method)
+    return method
+
+
+def method_class(entry: MethodEntry) -> type[SharingMethod]:
+    """The class of an entry's method."""
+    found: type[SharingMethod] = registry.load("sharing", entry.name, SharingMethod)
+    return found
+
+
+def setting_of(
+    config: Config,
+    tasks: Mapping[str, Task],
+    streams: Mapping[str, Input],
+    stream_of: Mapping[str, str],
+    seed: int,
+    start: Callable[[StagedBackbone], None] | None = None,
+) -> Setting:
+    """What a config's methods are built from; the arguments are those of `build_method`."""
+    return Setting(
         tasks=dict(tasks),
         streams=dict(streams),
         stream_of=dict(stream_of),
@@ -52,13 +77,6 @@ def build_method(
         init=config.init,
         norm=config.norm,
     )
-    with _placed(config, entry):
-        reason = kind.refuses(setting, entry.options)
-        if reason:
-            raise UserError.at("", reason)
-        method = kind(setting, entry.options)
-    _check_trainable(config, method)
-    return method
 
 
 def _check_trainable(config: Config, method: SharingMethod) -> None:

@@ -101,6 +101,12 @@ class SharingMethod(nn.Module, ABC):
         del setting, options
         return None
 
+    @classmethod
+    def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
+        """The values that `polytask search` tries unless told, by an option's dotted name."""
+        del setting, options
+        return {}
+
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:
         """Predictions for every target of the batch."""

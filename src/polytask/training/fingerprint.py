@@ -30,7 +30,9 @@ def run_hash(
 
     The comparison's other methods and seeds do not count, nor does the name of the entry.
     """
-    resolved = config.model_dump(mode="json", exclude={"methods", "seeds", "name", "folder"})
+    resolved = config.model_dump(
+        mode="json", exclude={"methods", "seeds", "name", "folder", "search"}
+    )
     parts = {
         "config": resolved,
         "method": entry.name,

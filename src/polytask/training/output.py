@@ -19,7 +19,7 @@ CONFIG = "config.yaml"
 LOCK = ".polytask.lock"  # of a comparison; its runs have locks of their own
 TRASH = ".trash"
 HIDDEN = {LOCK, KEPT, TRASH}
-EVIDENCE = {LOCK, "metrics.jsonl", "result.json", "results.json"}
+EVIDENCE = {LOCK, "metrics.jsonl", "result.json", "results.json", "search.db"}
 FILES = {
     CONFIG,
     "metrics.jsonl",
@@ -37,6 +37,10 @@ FILES = {
     "results.csv",
     "teachers",
     "export",
+    "search.db",
+    "search.json",
+    "trials",
+    "chosen.yaml",
 }
 SEED = re.compile(r"\.?seed\d+(\.lock|\.partial)?")
 

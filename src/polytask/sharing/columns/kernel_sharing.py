@@ -83,6 +83,11 @@ class KernelSharing(Columns):
     Options = KernelSharingOptions
     options: KernelSharingOptions
 
+    @classmethod
+    def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
+        """Thresholds from 0.1 to 0.9, and one that shares nothing."""
+        return {"threshold": [round(0.1 * i, 1) for i in range(1, 10)] + [1.1]}
+
     def __init__(self, setting: Setting, options: KernelSharingOptions) -> None:
         super().__init__(replace(setting, init=options.init or setting.init), options)
         self.layers = list(self._convolutions())

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import nn
 
 from polytask.errors import UserError, nearest, one_of, unknown
+from polytask.sharing.method import MethodOptions, Setting
 from polytask.sharing.trunk import Trunk, TrunkOptions
 
 
@@ -36,6 +37,11 @@ class MultiExit(Trunk):
 
     Options = MultiExitOptions
     options: MultiExitOptions
+
+    @classmethod
+    def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
+        stages = list(setting.new_backbone().stages)
+        return {f"exits.{task}": stages for task in setting.tasks}
 
     def prepare(self) -> None:
         exits = self.options.exits

@@ -9,7 +9,7 @@ switch distillation off), KL runs from teacher to student, branches may be any u
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -78,11 +78,18 @@ class MultiPath(Trunk):
             "does not give; set distill: false"
         )
 
+    @classmethod
+    def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
+        """Stages, and every unit of the last one."""
+        assert isinstance(options, MultiPathOptions)
+        backbone = _opened(setting, options)
+        stages = list(backbone.stages)
+        inside = [n for n in backbone.names if n.startswith(f"{stages[-1]}.")]
+        places = [*stages[:-1], *(inside or stages[-1:])]
+        return {f"branches.{task}": places for task in setting.tasks}
+
     def make_backbone(self) -> StagedBackbone:
-        plain = self.setting.new_backbone()
-        if not (self.options.open and plain.can_open):
-            return plain
-        return self.setting.new_backbone(open=(list(plain.stages)[-1],))
+        return _opened(self.setting, self.options)
 
     def prepare(self) -> None:
         branches = self.options.branches
@@ -144,6 +151,14 @@ class MultiPath(Trunk):
             return terms
 
         return make
+
+
+def _opened(setting: Setting, options: MultiPathOptions) -> StagedBackbone:
+    """The trunk, its last stage cut into convolutions where that is asked for and possible."""
+    plain = setting.new_backbone()
+    if not (options.open and plain.can_open):
+        return plain
+    return setting.new_backbone(open=(list(plain.stages)[-1],))
 
 
 def place_by_ratio(backbone: StagedBackbone, ratio: float) -> str:

@@ -29,6 +29,7 @@ from polytask.backbones.sliced import Width, narrow, slice_convolutions
 from polytask.backbones.staged import State
 from polytask.errors import UserError
 from polytask.sharing.masking import Layer, Substituted, buffer_name, layers_of
+from polytask.sharing.method import MethodOptions, Setting
 from polytask.sharing.trunk import Trunk, TrunkOptions
 from polytask.tasks.task import FeatureShape
 
@@ -71,6 +72,10 @@ class NestedNet(Trunk):
 
     Options = NestedNetOptions
     options: NestedNetOptions
+
+    @classmethod
+    def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
+        return {f"ratios.{i}": [0.25, 0.5, 0.75, 1.0] for i in range(len(setting.tasks))}
 
     def prepare(self) -> None:
         self.ratios = dict(zip(self.tasks, self._ratios(), strict=True))

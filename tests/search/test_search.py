@@ -1,0 +1,147 @@
+"""Searching: the grid is complete, budgets hold, a stopped search ends as one that was not."""
+
+import itertools
+import json
+
+import pytest
+import yaml
+
+from polytask.config import read_config
+from polytask.errors import ConfigError, UserError
+from polytask.search.run import frontier, search
+from polytask.search.space import space_of
+from polytask.search.study import Trial
+from polytask.training.progress import Message
+
+EXITS = {"multi_exit": {"exits": {"shape": "layer4", "looks": "layer4"}}}
+
+
+def scenes(method=EXITS, **section):
+    return read_config(
+        {
+            "data": {"scenes": {"source": "shapes", "count": 40, "size": 24}},
+            "tasks": {
+                "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
+                "looks": {"kind": "multilabel", "data": "scenes", "label": ["filled", "large"]},
+            },
+            "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+            "methods": ["single", method],
+            "train": {"epochs": 1, "batch": 32},
+            "seeds": 1,
+            "search": section,
+        }
+    )
+
+
+def test_the_exits_of_one_task_are_the_exit_table(tmp_path):
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    found = search(scenes(space={"exits.shape": stages}, budget="1.1MMAC"), tmp_path / "s")
+    assert [t.values["exits.shape"] for t in found.trials] == stages
+    costs = [t.cost for t in found.trials]
+    assert costs == sorted(costs)
+    assert {t.outcome for t in found.trials if t.cost > 1.1e6} <= {"over_budget"}
+    assert all(t.outcome == "done" for t in found.trials if t.cost <= 1.1e6)
+    chosen = yaml.safe_load((tmp_path / "s" / "chosen.yaml").read_text())
+    best = max((t for t in found.trials if t.outcome == "done"), key=lambda t: (t.score, -t.cost))
+    assert chosen["methods"][1]["multi_exit"]["exits"]["shape"] == best.values["exits.shape"]
+    assert read_config(tmp_path / "s" / "chosen.yaml").search is None
+
+
+class Interrupt:
+    """Stops a search when it tells of its trial of that number, after which it is resumed."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self, event):
+        if isinstance(event, Message) and event.text.startswith(f"trial {self.number} "):
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_search_ends_as_one_that_was_not(tmp_path):
+    config = scenes(sampler="tpe", trials=4, seed=3, space={"exits.shape": ["layer1", "layer2"]})
+    whole = search(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        search(config, tmp_path / "parts", Interrupt(1))
+    parts = search(config, tmp_path / "parts", resume=True)
+    assert parts.as_dict() == whole.as_dict()
+    assert json.loads((tmp_path / "parts" / "search.json").read_text()) == whole.as_dict()
+    assert len(whole.trials) == 4
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    config = scenes(space={"heads": ["minimal", "big"]})
+    from polytask.errors import Diverged
+    from polytask.search import run
+
+    train = run.train_run
+
+    def diverging(config, entry, *rest, **more):
+        if entry.options.heads == "big":
+            raise Diverged("shape", 3, float("nan"))
+        return train(config, entry, *rest, **more)
+
+    monkeypatch.setattr(run, "train_run", diverging)
+    found = search(config, tmp_path / "s")
+    assert [t.outcome for t in found.trials] == ["done", "failed"]
+    assert "task 'shape' became nan at step 3" in found.trials[1].reason
+    assert found.chosen.number == 0
+
+
+def test_spaces_of_the_methods():
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    assert space_of(scenes()).dimensions == {"exits.shape": stages, "exits.looks": stages}
+    thresholds = space_of(scenes("kernel_sharing")).dimensions["threshold"]
+    assert thresholds[:9] == pytest.approx([0.1 * i for i in range(1, 10)])
+    assert thresholds[9] > 1
+    levels = space_of(scenes("nested_net"))
+    assert levels.size == 16
+    first = next(iter(levels.grid()))
+    assert levels.at(first).methods[1].options.ratios == [0.25, 0.25]
+    branches = space_of(scenes({"multi_path": {"distill": False}})).dimensions["branches.shape"]
+    assert branches[:3] == stages[:3]
+    assert all(place.startswith("layer4.") for place in branches[3:])
+    assert len(branches) > 4
+
+
+def test_a_span_is_a_grid_only_with_a_step(tmp_path):
+    span = {"threshold": {"low": 0.1, "high": 0.5, "step": 0.2}}
+    space = space_of(scenes("kernel_sharing", space=span))
+    assert space.grid() == [{"threshold": t} for t in (0.1, 0.3, 0.5)]
+    endless = scenes("kernel_sharing", sampler="grid", space={"threshold": {"low": 0, "high": 1}})
+    with pytest.raises(ConfigError, match="got no step"):
+        search(endless, tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "said"),
+    [
+        ("{space: {exits.shape: [layer1, layr2]}}", "search.space.exits.shape", "layer2"),
+        ("{space: {exit.shape: [layer1]}}", "search.space.exit.shape", 'unknown key "exit"'),
+        ("{budget: 35M}", "search.budget", "35MMAC"),
+        ("{method: hard}", "search.method", 'unknown method "hard"'),
+        ("{space: {exits.shape: {low: 2, high: 1}}}", "search.space.exits.shape", "low below high"),
+        ("{trails: 3}", "search.trails", "trials"),
+    ],
+)
+def test_faults_have_their_line(tmp_path, text, where, said):
+    path = tmp_path / "s.yaml"
+    written = yaml.safe_dump({**scenes().data_dict(), "search": None})
+    path.write_text(written.replace("search: null", f"search: {text}"))
+    with pytest.raises(UserError) as error:
+        search(read_config(path), tmp_path / "out")
+    lines = path.read_text().splitlines()
+    line = 1 + next(i for i, text in enumerate(lines) if text.startswith("search"))
+    (fault,) = error.value.faults
+    assert fault.where == f"{path}:{line} {where}"
+    assert said in f"{fault.problem} {fault.hint}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_front_is_what_no_trial_beats_on_both():
+    points = [(0.5, 3.0), (0.6, 3.0), (0.6, 4.0), (0.4, 1.0), (0.9, 9.0), (0.3, 2.0)]
+    trials = [Trial(i, {}, "done", s, c) for i, (s, c) in enumerate(points)]
+    front = frontier(trials)
+    assert [(t.score, t.cost) for t in front] == [(0.4, 1.0), (0.6, 3.0), (0.9, 9.0)]
+    for one, other in itertools.permutations(front, 2):
+        assert (one.score > other.score) == (one.cost > other.cost)
