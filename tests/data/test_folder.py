@@ -276,3 +276,15 @@ def test_pictures_in_an_archive_decode(tmp_path):
             out.write(path, path.relative_to(tmp_path / "in"))
     images = read(tmp_path / "a.zip")
     assert [int(read_image(i, "")[0, 0, 0]) for i in images.images] == [0, 50]
+
+
+def test_only_some_classes(tmp_path):
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (4, 4), (40 * i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    found = Folder(source="folder", path=tmp_path, classes=["owl", "cat"]).read("pets", tmp_path)
+    assert sorted(found.columns["class"]) == ["cat", "cat", "owl", "owl"]
+    assert all("dog" not in place for place in found.places)
+    with pytest.raises(DataError, match=r'unknown class "owls".*Did you mean "owl"'):
+        Folder(source="folder", path=tmp_path, classes=["cat", "owls"]).read("pets", tmp_path)

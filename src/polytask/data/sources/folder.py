@@ -5,6 +5,7 @@ Source: your own files.
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import Field
 from polytask.data.files import Found, find_images, is_hidden, locate, shown
 from polytask.data.images import SPLITS, ImageSet
 from polytask.data.source import Source
-from polytask.errors import DataError, Fault, capped, nearest, one_of
+from polytask.errors import DataError, Fault, capped, nearest, one_of, unknown
 
 LAYOUTS = "<class>/*.jpg or {train,val,test}/<class>/*.jpg"
 
@@ -22,6 +23,7 @@ class Folder(Source):
     """Column `class`: the name of the folder; images in folders below it belong to it too."""
 
     path: Path = Field(description="folder or zip archive, " + LAYOUTS)
+    classes: list[str] = Field([], description="the classes to read; all of them by default")
 
     def read(self, name: str, folder: Path) -> ImageSet:
         root = locate(name, self.path, folder)
@@ -48,8 +50,16 @@ class Folder(Source):
                     "For images without classes use source: unlabelled.",
                 )
             ]
+        faults += [
+            unknown(f"data.{name}.classes", "class", wanted, sorted(classes))
+            for wanted in self.classes
+            if wanted not in classes
+        ]
         if faults:
             raise DataError(capped(faults))
+        if self.classes:
+            kept = [parts[depth - 1] in self.classes for parts in above]
+            found, above = list(compress(found, kept)), list(compress(above, kept))
         owner = np.array([parts[0] for parts in above])
         return ImageSet(
             name,
