@@ -15,8 +15,10 @@ def test_json_is_the_only_output(polytask, scenes):
 
 
 def test_the_proposal_is_a_line_for_a_config(polytask, scenes, tmp_path):
-    said = polytask("affinity", scenes, "--networks", 1)
+    out = tmp_path / "out"
+    said = polytask("affinity", scenes, "--networks", 1, "--out", out)
     assert said.code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["affinity.html", "affinity.json"]
     line = said.out.splitlines()[-1]
     assert line == "methods: [{kernel_sharing: {groups: [[shape, looks]]}}]"
     text = scenes.read_text()

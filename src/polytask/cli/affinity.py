@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,10 @@ def affinity(
         int, typer.Option(min=1, metavar="STEPS", help="Steps between measurements.")
     ] = 10,
     seed: Annotated[int, typer.Option(min=0, metavar="K", help="The seed of the run.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write affinity.json and affinity.html into a folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure which tasks help which, and propose groups.
@@ -38,6 +43,15 @@ def affinity(
     found = measure_affinity(
         read, networks, every, seed, lambda epoch: say(f"epoch {epoch} of {read.train.epochs}")
     )
+    groups = ", ".join("[" + ", ".join(group) + "]" for group in found.groups)
+    method = f"methods: [{{kernel_sharing: {{groups: [{groups}]}}}}]"
+    if out is not None:
+        from polytask.report.affinity import affinity_page
+        from polytask.training.checkpoint import write_json, write_text
+
+        write_json(out / "affinity.json", found.as_dict())
+        write_text(out / "affinity.html", affinity_page(found.as_dict(), method))
+        say(f"page: {out / 'affinity.html'}")
     if json:
         show_json(found.as_dict())
         return
@@ -49,9 +63,8 @@ def affinity(
         ("cosine", *found.tasks), [[task, *(f"{c:+.3f}" for c in row)] for task, row in cosines]
     )
     show("")
-    groups = ", ".join("[" + ", ".join(group) + "]" for group in found.groups)
     show(f"measured on {found.steps} steps; groups for {networks} networks or fewer: {groups}")
-    show(f"methods: [{{kernel_sharing: {{groups: [{groups}]}}}}]")
+    show(method)
 
 
 def _effects(found: Affinity) -> list[list[str]]:

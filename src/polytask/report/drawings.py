@@ -13,6 +13,7 @@ from polytask.report.figures.pareto import Point, pareto_figure
 from polytask.report.figures.sharing import sharing_figure
 from polytask.report.figures.spread import spread_figure
 from polytask.report.folder import Folder
+from polytask.report.links import link_figures
 from polytask.report.palette import Look
 
 
@@ -139,4 +140,16 @@ def filters(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
                 tap = f", map {i + 1} of {len(records)}" if len(records) > 1 else ""
                 svg = gate_figure(record, looks[name])
                 figures.append(Figure(name, svg, f"{task}{tap}, seed {run.seed}"))
+    return figures
+
+
+def links(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """Stitch matrices, gates and sharing ratios of the first seed that has them, by method."""
+    figures = []
+    for name, runs in folder.runs.items():
+        for run in runs:
+            found = list(link_figures(run.folder / "plots", looks[name]))
+            figures += [Figure(name, svg, f"{title}, seed {run.seed}") for title, svg in found]
+            if found:
+                break
     return figures

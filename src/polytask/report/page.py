@@ -25,6 +25,7 @@ CONTENTS = (
     ("curves", "Learning curves"),
     ("cost", "Cost"),
     ("sharing", "What is shared"),
+    ("links", "Links between columns"),
     ("filters", "Filters"),
     ("samples", "Samples"),
     ("training", "Who trains what"),
@@ -32,7 +33,7 @@ CONTENTS = (
     ("config", "Config"),
     ("versions", "Versions"),
 )
-# Named as missing where a folder has nothing to fill them; not every method has filters.
+# Named as missing where a folder has nothing to fill them; not every method has filters or links.
 EXPECTED = {
     "results": "scores (no run has finished)",
     "curves": "learning curves (no metrics.jsonl with validation rows)",
@@ -103,6 +104,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "curves": drawings.curves(folder, look),
         "cost": sections.cost_rows(folder),
         "sharing": drawings.sharing(folder, look),
+        "links": drawings.links(folder, look),
         "filters": drawings.filters(folder, look),
         "samples": samples,
         "training": sections.trainings(folder),

@@ -1,0 +1,54 @@
+"""What columns learned about sharing: figures of a run's `plots/`, by method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from polytask.report.figures.matrix import matrix_figure
+from polytask.report.palette import Look
+
+RATIOS = {
+    "participation": "share of kernels in a pair, by layer and epoch",
+    "compression": "share of kernels that storing shared ones once would save",
+}
+MATRICES = {"alpha": "stitch", "gates": "gates"}
+
+
+def link_figures(plots: Path, look: Look) -> Iterator[tuple[str, str]]:
+    """(what it shows, SVG) for stitch matrices, gates and sharing ratios of one run."""
+    links = _document(plots / "links.json")
+    columns = links.get("columns", [])
+    for key, word in MATRICES.items():
+        for place, matrix in links.get(key, {}).items():
+            mean = _mean_over_channels(matrix)
+            if len(mean) == len(columns) and all(len(row) == len(columns) for row in mean):
+                rows = [f"{column} takes" for column in columns]
+                title = f"{word} after {place}"
+                yield title, matrix_figure(rows, columns, mean, look, title)
+    layers = _document(plots / "kernel_sharing.json").get("layers", {})
+    for key, words in RATIOS.items():
+        shown = {name: facts[key] for name, facts in layers.items() if facts["is_shareable"]}
+        if shown:
+            epochs = [str(epoch) for epoch in range(len(next(iter(shown.values()))))]
+            svg = matrix_figure(list(shown), epochs, list(shown.values()), look, f"{key}: {words}")
+            yield f"{key}: {words}", svg
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _mean_over_channels(matrix: Any) -> list[list[float]]:
+    """[N, N] as it is; of [C, N, N], one matrix for every channel, the mean."""
+    if matrix and isinstance(matrix[0][0], list):
+        size = len(matrix)
+        pairs = [zip(*rows, strict=True) for rows in zip(*matrix, strict=True)]
+        return [[sum(values) / size for values in row] for row in pairs]
+    return list(matrix)
