@@ -1,6 +1,7 @@
 """What the docs show runs: YAML blocks are valid configs, Python blocks run in order."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_every_command_is_in_the_docs():
 
     shown = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert [name for name in COMMANDS if f"polytask {name}" not in shown] == []
+
+
+def test_the_reference_pages_are_those_of_the_code():
+    spec = spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    reference = module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    for name, text in reference.pages().items():
+        kept = (ROOT / "docs" / name).read_text("utf-8")
+        assert kept == text.rstrip() + "\n", f"run python docs/reference.py to renew {name}"
