@@ -31,7 +31,7 @@ def reproduce(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Repeat an experiment of a paper and hold what comes out beside the published numbers.
+    """Repeat an experiment of a paper, beside its published numbers.
 
     A finished experiment is only shown; one that was stopped goes on. Gains are those over the
     table's first row, paired by seed, with a 95 % interval.

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import raw_of, task_of
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_images import raw_of, task_of
 from torch.testing import assert_close
 
 from polytask.tasks.pretext.colorization import rarity, spread

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import raw_of, task_of
+from raw_images import raw_of, task_of
 
 from polytask.errors import UserError
 from polytask.tasks.pretext.permutations import distant_permutations, spread_permutations

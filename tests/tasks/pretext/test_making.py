@@ -52,7 +52,7 @@ def test_epochs_differ_and_repeat(kind, task, raw, photos):
 
 @given(st.integers(0, 2**40), st.integers(1, 1000), st.integers(1, 5))
 def test_draws_lie_in_their_range(key, limit, count):
-    from conftest import raw_of
+    from raw_images import raw_of
 
     made = raw_of(np.zeros((6, 3, 1, 1), np.uint8), key=key)
     below, share = made.below(limit, "a", count), made.share("a", count)
@@ -65,7 +65,7 @@ def test_draws_lie_in_their_range(key, limit, count):
 
 
 def test_strangers_are_others():
-    from conftest import raw_of
+    from raw_images import raw_of
 
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, axis=1)
     drawn = np.concatenate([raw_of(pixels, key=k).strangers("s")[:, 0, 0, 0] for k in range(200)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import raw_of, task_of
+from raw_images import raw_of, task_of
 
 from polytask.tasks.pretext.patches import PatchGrid, through_apertures, without_chroma
 from polytask.tasks.pretext.rotation import arrangements, turned
