@@ -13,7 +13,7 @@ EXPECTED = {
     "tasks": {"classification", "multilabel"},
     "balancers": {"equal", "fixed"},
     "sources": {"digits", "printed_digits", "shapes", "folder", "manifest", "unlabelled"},
-    "examples": {"digits", "shapes"},
+    "examples": {"digits", "pets", "shapes"},
 }
 
 

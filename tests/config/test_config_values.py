@@ -247,3 +247,31 @@ class TestDifference:
             read(methods=["hard", "multi_exit"]).difference(read(methods=["multi_exit", "hard"]))
             == []
         )
+
+
+def test_a_method_may_have_a_balancing_of_its_own():
+    config = read_config(
+        {
+            "tasks": {"a": {"kind": "classification", "classes": 2}},
+            "methods": ["hard", {"hard": {"balancing": {"dwa": {"temperature": 1}}, "as": "dwa"}}],
+        }
+    )
+    _, plain, own = config.methods
+    assert plain.options.balancing is None
+    assert own.options.balancing["dwa"]["temperature"] == 1
+    assert read_config(config.data_dict()).methods == config.methods
+
+
+def test_a_methods_balancing_is_checked_like_that_of_all():
+    for balancing, reason in (
+        ("dva", r'unknown balancer "dva".*"dwa"'),
+        ({"dwa": {"temperatur": 1}}, "temperatur"),
+        ({"dwa": {"prior": {"b": 1}}}, 'unknown task "b"'),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            read_config(
+                {
+                    "tasks": {"a": {"kind": "classification", "classes": 2}},
+                    "methods": [{"hard": {"balancing": balancing}}],
+                }
+            )

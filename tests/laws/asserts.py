@@ -177,6 +177,9 @@ class Layers(TorchFunctionMode):
         if func in (F.conv2d, F.linear):
             weights_per_output = args[1][0].numel()
             self.macs += output.numel() * weights_per_output
+        if func is F.conv_transpose2d:
+            weights_per_input = args[1][0].numel()
+            self.macs += args[0].numel() * weights_per_input
         return output
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
 
 import asserts
 import pytest
 import torch
 from torch.nn.functional import normalize
-from worlds import VARIANTS, World
+from worlds import BACKBONES, VARIANTS, World
 
-from polytask import registry, tasks
+from polytask import backbones, registry, tasks
 from polytask.batch import Batch, Group, Input, Target
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
@@ -31,13 +32,24 @@ OPTIONS = {
     "group": {"kind": "clustering", "classes": 3, "width": 4},
 }
 FOUND = {"things": [0, 2, 5], "group": [1, 3, 4], "product": [0, 1, 4]}
-IMAGE = (SIZE.channels, SIZE.height, SIZE.width)
+# A backbone that decodes, which serves images no smaller than 32 × 32.
+SEGNET = partial(backbones.build, "residual_segnet", width=0.0625, stem="small")
+LARGER = Input(3, 32, 64)
+DECODED: dict[str, dict[str, Any]] = {
+    "single": {},
+    "hard": {},
+    "mtan": {},
+    "cross_stitch": {"tied": "stem"},
+    "nddr": {},
+    "aux_encoders": {},
+}
 IN_ROOMS = ("single", "hard", "mtan", "cross_stitch")
 
 
-def dense_tasks(names: Iterable[str]) -> dict[str, Task]:
+def dense_tasks(names: Iterable[str], **more: Any) -> dict[str, Task]:
     """Tasks with labels on the image, a class or a number; none has data."""
-    options = {name: OPTIONS[name] for name in names}
+    options: dict[str, Any] = {name: OPTIONS[name] for name in names}
+    options = {n: {**o, **more} if n in ("outline", "far") else o for n, o in options.items()}
     kinds = {name: registry.load("tasks", str(o["kind"]), Task) for name, o in options.items()}
     return tasks.build({name: kinds[name].Options(**o) for name, o in options.items()})
 
@@ -51,28 +63,37 @@ class DenseWorld(World):
     def __str__(self) -> str:
         return f"{super().__str__()}-{'-'.join(self.rows)}"
 
+    @property
+    def size(self) -> Input:
+        return LARGER if self.backbone == "residual_segnet" else SIZE
+
     def setting(self) -> Setting:
-        return replace(
-            super().setting(),
-            tasks=dense_tasks(self.rows),
-            streams={"photos": SIZE},
+        if self.backbone == "residual_segnet":
+            tasks, network = dense_tasks(self.rows, decoder="conv"), SEGNET
+        else:
+            tasks, network = dense_tasks(self.rows), BACKBONES[self.backbone]
+        return Setting(
+            tasks=tasks,
+            backbone=network,
+            streams={"photos": self.size},
             stream_of=dict.fromkeys(self.rows, "photos"),
         )
 
     def batch(self, seed: int = 0) -> Batch:
         generator = torch.Generator().manual_seed(seed)
-        images = torch.randn(6, 3, SIZE.height, SIZE.width, generator=generator)
-        mask = torch.randint(0, 3, (3, SIZE.height, SIZE.width), generator=generator)
+        image = (self.size.channels, self.size.height, self.size.width)
+        images = torch.randn(6, *image, generator=generator)
+        mask = torch.randint(0, 3, (3, *image[1:]), generator=generator)
         mask[:, :2] = 255
         corner = torch.rand(2, 2, generator=generator) * 8
         boxes = torch.cat([corner, corner + 1 + torch.rand(2, 2, generator=generator) * 6], dim=1)
-        size = torch.tensor([[SIZE.width, SIZE.height]]).float().repeat(2, 1)
+        size = torch.tensor([[image[2], image[1]]]).float().repeat(2, 1)
         values = {
             "outline": {"mask": mask},
             "where": {"boxes": boxes, "size": size},
             "product": torch.randint(0, 4, (3,), generator=generator),
-            "far": {"depth": torch.rand(3, SIZE.height, SIZE.width, generator=generator)},
-            "facing": {"normals": normalize(torch.randn(2, *IMAGE, generator=generator), dim=1)},
+            "far": {"depth": torch.rand(3, *image[1:], generator=generator)},
+            "facing": {"normals": normalize(torch.randn(2, *image, generator=generator), dim=1)},
             "age": torch.tensor([[30.0], [5.0], [60.0]]),
             "things": {
                 "boxes": torch.stack([boxes, boxes.flip(0), boxes]),
@@ -90,6 +111,7 @@ def served() -> list[DenseWorld]:
     found = [DenseWorld("hard", "small_vit", "integrated")]
     found += [DenseWorld(name, "resnet18", "integrated", rows=ROOMS) for name in IN_ROOMS]
     found += [DenseWorld(name, "resnet18", "integrated", rows=FOUND) for name in IN_ROOMS]
+    found += [DenseWorld(n, "residual_segnet", "integrated", o) for n, o in DECODED.items()]
     for name in registry.names("sharing"):
         world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
         setting = world.setting()
@@ -99,7 +121,9 @@ def served() -> list[DenseWorld]:
 
 
 SERVED = served()
-REFUSING = sorted(set(registry.names("sharing")) - {world.name for world in SERVED})
+REFUSING = sorted(
+    set(registry.names("sharing")) - {w.name for w in SERVED if w.backbone == "resnet18"}
+)
 each_world = pytest.mark.parametrize("world", SERVED, ids=str)
 
 

@@ -58,6 +58,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 # (method, shape or backbone, None for all) to a part of the reason that the method must give.
 REFUSALS: dict[tuple[str, str | None], str] = {
     ("mtda", None): "marks is multilabel",
+    ("aux_encoders", None): "no task answers for every pixel",
     ("nested_net", "small_vit"): "cannot run the backbone's",
     ("adashare", "vgg11"): "no unit of this backbone has a shortcut",
     ("adashare", "small_vit"): "no unit of this backbone has a shortcut",

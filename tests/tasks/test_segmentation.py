@@ -179,3 +179,19 @@ def test_labels_of_whole_images_stay_as_they_are():
     labels = Labels(np.zeros(2, int), np.ones(2, bool))
     images = ImageSet("shelf", np.zeros((2, 4, 4)), {})
     assert made.fit_labels(images, labels, np.full((2, 2), 4), (8, 8)) is labels
+
+
+def test_other_mask_values_are_named_and_the_rest_is_ignored():
+    """Trimaps: 1 pet, 2 background, 3 its border; 7 is nobody's."""
+    made = task(values={1: "object", 2: "background", 3: "object"})
+    mask = np.array([[1, 2], [3, 7]], np.uint8)
+    images = ImageSet("pets", [np.zeros((2, 2, 3), np.uint8)], {"mask": [mask]})
+    labels = made.read_labels(images)
+    fitted = made.fit_labels(images, labels, np.array([[2, 2]]), (2, 2))
+    assert fitted.value["mask"][0].tolist() == [[1, 0], [1, 255]]
+
+
+def test_a_value_for_an_unknown_class_is_told():
+    images = ImageSet("pets", [np.zeros((2, 2, 3), np.uint8)], {"mask": [None]})
+    with pytest.raises(DataError, match=r'unknown class "objekt".*"object"'):
+        task(values={1: "objekt"}).read_labels(images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -42,8 +42,9 @@ class StagedBackbone(nn.Module):
     A state is a tensor, or a tuple whose first entry is the map (an opened residual block carries
     its shortcut's input along). `stages` maps a stage name to its last unit, `opened` the name of a
     block that was opened into several units to the last of them; such a name may be used wherever
-    a unit name is. Subclasses override `feature`, `replace` and `take` where a state is no map
-    (tokens).
+    a unit name is. `encoder` is the unit after which tasks that answer per image leave, the last
+    one unless the backbone has a decoder. Subclasses override `feature`, `replace` and `take` where
+    a state is no map (tokens).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class StagedBackbone(nn.Module):
         info: Sequence[UnitInfo],
         stages: Mapping[str, str],
         opened: Mapping[str, str] | None = None,
+        encoder: str | None = None,
     ) -> None:
         super().__init__()
         self.names = [i.name for i in info]
@@ -60,6 +62,7 @@ class StagedBackbone(nn.Module):
         self.info = {i.name: i for i in info}
         self.stages = dict(stages)
         self.opened = dict(opened or {})
+        self.encoder = encoder or self.names[-1]
         # A module's name must not hold a dot; units keep their order and their library's names.
         self.units = nn.ModuleDict({name.replace(".", "_"): unit for name, unit in units.items()})
         guard(self)
@@ -90,6 +93,27 @@ class StagedBackbone(nn.Module):
     def last(self) -> str:
         """The name of the last unit."""
         return self.names[-1]
+
+    @property
+    def decodes(self) -> bool:
+        """Whether units of a decoder follow the encoder."""
+        return self.encoder != self.last
+
+    def end(self, is_dense: bool) -> str:
+        """The last unit of a task that answers for every pixel, or per image."""
+        return self.last if is_dense else self.encoder
+
+    def ends_until(self, unit: str) -> list[str]:
+        """The last units of the stages before a unit, then the unit itself."""
+        before = self.names[: self.position(unit)]
+        return [*(end for end in self.stages.values() if end in before), unit]
+
+    def keep(self, names: Collection[str]) -> None:
+        """Let go of the modules of all units but these."""
+        for name in self.names:
+            if name not in names:
+                self.units.pop(name.replace(".", "_"))
+        self.names = [name for name in self.names if name in names]
 
     def feature(self, state: State) -> Tensor:
         """The [B, C, H, W] map of a state."""

@@ -32,7 +32,7 @@ def check(config: Config) -> None:
             start = None if source is None else source.start
             method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
             check_transfer(config, entry, method)
-            build_balancer(config.balancing, method)
+            build_balancer(method.options.balancing or config.balancing, method)
         except UserError as error:
             faults += error.faults
     if faults:

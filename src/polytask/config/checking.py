@@ -67,12 +67,12 @@ def _check(root: Node, document: Document, problems: Problems, options: bool) ->
     # is told at once, before torch is imported.
     named = [*named_tasks, *named_methods, *([balancer] if balancer else [])]
     is_checked = options and (not problems or any(part.has_own_options for part in named))
+    names = [task.key for task in named_tasks]
     sections = {
         "data": data,
         "tasks": {t.key: tasks.options(t, problems, is_checked) for t in named_tasks},
-        "methods": [methods.entry(m, problems, is_checked) for m in named_methods],
-        "balancing": balancer
-        and methods.balancer_entry(balancer, problems, is_checked, [t.key for t in named_tasks]),
+        "methods": [methods.entry(m, problems, is_checked, names) for m in named_methods],
+        "balancing": balancer and methods.balancer_entry(balancer, problems, is_checked, names),
     }
     if config is None:
         return None

@@ -102,7 +102,9 @@ def default_entry(name: str, keys: list[str]) -> MethodEntry:
     return found
 
 
-def entry(method: Named, problems: Problems, is_checked: bool) -> MethodEntry | None:
+def entry(
+    method: Named, problems: Problems, is_checked: bool, task_names: Collection[str] = ()
+) -> MethodEntry | None:
     """The entry of a method, with the options of its class when `is_checked`."""
     model: type[MethodOptions] = UncheckedOptions
     assert method.name is not None
@@ -113,6 +115,13 @@ def entry(method: Named, problems: Problems, is_checked: bool) -> MethodEntry | 
     options = parse(model, method.node, method.path, problems)
     if options is None:
         return None
+    own = method.node.child("balancing")
+    if own is not None and own.value is not None:
+        chosen = one_name("balancing", own, (*method.path, "balancing"), problems)
+        if chosen is None:
+            return None
+        balancing = balancer_entry(chosen, problems, is_checked, task_names)
+        options = options.model_copy(update={"balancing": balancing})
     return MethodEntry(name=method.name, key=method.key, options=options)
 
 

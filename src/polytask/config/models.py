@@ -63,11 +63,16 @@ class MethodOptions(BaseModel):
 
     transfer: TransferOptions | None = Field(None, description="a finished run to learn from")
 
+    balancing: str | dict[str, Any] | None = Field(
+        None, description="how this method's task losses are combined, in place of the config's"
+    )
+
     @model_serializer(mode="wrap")
-    def _without_absent_transfer(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = dump(self)
-        if self.transfer is None:
-            values.pop("transfer", None)
+        for name in ("transfer", "balancing"):
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
 
 

@@ -17,6 +17,7 @@ IMAGE = re.compile(
     r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|avif|jp2|p[bgp]m|hei[cf])$", re.IGNORECASE
 )
 MAX_UNPACKED = 4 << 30  # bytes of a zip archive held in memory
+MAX_TEXTS = 256 << 20
 
 
 class Found(NamedTuple):
@@ -65,6 +66,39 @@ def find_images(root: Path) -> list[Found]:
     if not found:
         raise DataError.at(str(root), "holds no image; looked for .jpg, .png, .webp and the like.")
     return sorted(found, key=lambda f: f.below.parts)
+
+
+def find_texts(root: Path, suffixes: tuple[str, ...]) -> dict[PurePosixPath, str]:
+    """The text files with those suffixes below a folder or in a zip archive, by their paths.
+
+    Raises:
+        DataError: one can't be read, or is not UTF-8.
+    """
+    found = {}
+    if root.is_dir():
+        files = (p for suffix in suffixes for p in root.rglob(f"*{suffix}") if p.is_file())
+        raw = {PurePosixPath(p.relative_to(root).as_posix()): p.read_bytes() for p in files}
+    else:
+        raw = _texts_of_archive(root, suffixes)
+    for path, content in sorted(raw.items()):
+        if any(is_hidden(part) for part in path.parts):
+            continue
+        try:
+            found[path] = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError.at(f"{root}:{path}", f"is not UTF-8: {error.reason}") from None
+    return found
+
+
+def _texts_of_archive(root: Path, suffixes: tuple[str, ...]) -> dict[PurePosixPath, bytes]:
+    try:
+        with zipfile.ZipFile(root) as archive:
+            members = [m for m in archive.infolist() if m.filename.endswith(suffixes)]
+            if sum(member.file_size for member in members) > MAX_TEXTS:
+                raise DataError.at(str(root), "holds more text than a data set's lists take.")
+            return {PurePosixPath(*_parts(m.filename)): archive.read(m) for m in members}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError.at(str(root), f"is a damaged archive: {error}") from error
 
 
 def is_hidden(name: str) -> bool:

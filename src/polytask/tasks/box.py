@@ -19,12 +19,11 @@ from polytask.data.images import ImageSet
 from polytask.errors import Fault
 from polytask.tasks.box_losses import LOSSES, iou
 from polytask.tasks.columns import cells_of, raise_faults
+from polytask.tasks.head import Activation, Hidden, linear_layers
 from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
-
-CELLS = 4  # the head reads a grid of about so many cells a side: where things are must stay known
 
 
 class BoxOptions(TaskOptions):
@@ -38,7 +37,16 @@ class BoxOptions(TaskOptions):
         ["x0", "y0", "x1", "y1"], min_length=4, max_length=4, description="columns of the edges"
     )
     loss: Literal["l1", "iou", "giou", "diou"] = Field("diou", description="what is minimised")
-    hidden: int = Field(128, ge=1, le=65536, description="width of the hidden layer in the head")
+    hidden: Hidden = Field(
+        128, description="width of a hidden layer in the head, or a list of them"
+    )
+    grid: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="the head reads about so many cells a side: place must stay known",
+    )
+    activation: Activation = Field("relu", description="between the layers of the head")
 
 
 class Box(Task):
@@ -108,7 +116,8 @@ class Box(Task):
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         del size
-        return BoxHead(features[-1], self.options.hidden)
+        chosen = self.options
+        return BoxHead(features[-1], chosen.hidden, chosen.grid, chosen.activation)
 
     def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
         boxes, scale = target["boxes"], target["size"].repeat(1, 2)
@@ -150,16 +159,16 @@ class Box(Task):
 class BoxHead(nn.Module):
     """[B, C, H, W] → boxes [B, 4], 0 to 1 around a centre inside the image, never inverted."""
 
-    def __init__(self, feature: FeatureShape, hidden: int) -> None:
+    def __init__(
+        self, feature: FeatureShape, hidden: Hidden, grid: int, activation: Activation
+    ) -> None:
         super().__init__()
-        cell = (max(1, feature.height // CELLS), max(1, feature.width // CELLS))
+        cell = (max(1, feature.height // grid), max(1, feature.width // grid))
         cells = (feature.height // cell[0]) * (feature.width // cell[1])
         self.layers = nn.Sequential(
             nn.AvgPool2d(cell),
             nn.Flatten(),
-            nn.Linear(feature.channels * cells, hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, 4),
+            *linear_layers(feature.channels * cells, 4, hidden, activation),
         )
 
     def forward(self, feature: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from polytask.data.images import ImageSet
 from polytask.errors import DataError, Fault, nearest, one_of
 from polytask.tasks.columns import cells_of, class_names, raise_faults
-from polytask.tasks.head import pooled_head
+from polytask.tasks.head import Activation, Hidden, pooled_head
 from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class ClassificationOptions(TaskOptions):
     """A column of class names, or of numbers."""
 
     label: str | None = Field(None, description="column of the class; the source's own by default")
-    hidden: int = Field(0, ge=0, le=65536, description="width of a hidden layer in the head")
+    hidden: Hidden = Field(0, description="width of a hidden layer in the head, or a list of them")
+    grid: int = Field(1, ge=1, le=64, description="the head reads so many cells a side")
+    activation: Activation = Field("relu", description="between the layers of the head")
 
 
 class Classification(Task):
@@ -81,7 +83,14 @@ class Classification(Task):
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         del size
-        return pooled_head(features[-1].channels, len(self.classes), self.options.hidden)
+        chosen = self.options
+        return pooled_head(
+            features[-1].channels,
+            len(self.classes),
+            chosen.hidden,
+            chosen.grid,
+            chosen.activation,
+        )
 
     def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
         loss = F.cross_entropy(prediction, target, reduction="none")

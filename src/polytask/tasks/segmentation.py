@@ -7,7 +7,7 @@ decoder is a light feature pyramid (Lin et al., CVPR 2017).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from polytask.data.augment import IGNORED
 from polytask.data.decode import read_mask, resize_mask
 from polytask.data.images import ImageSet
-from polytask.errors import DataError
+from polytask.errors import DataError, unknown
 from polytask.tasks.dense import DenseOptions, DenseTask
 from polytask.tasks.label_maps import check_size, each_map, map_cells
 from polytask.tasks.task import FeatureShape, Labels, Size
@@ -31,6 +31,9 @@ class SegmentationOptions(DenseOptions):
     """A column of masks: value k is `classes[k]`, 255 is ignored."""
 
     label: str = Field("mask", description="column of the masks: files or arrays")
+    values: dict[Annotated[int, Field(ge=0, le=255)], str] | None = Field(
+        None, description="mask value to class, where that is not its place; all others are ignored"
+    )
 
 
 class Segmentation(DenseTask):
@@ -57,7 +60,21 @@ class Segmentation(DenseTask):
                 f"{found}; expected 2 to {IGNORED}, the k-th being the mask value k (from 0).",
                 "For instance: classes: [background, object].",
             )
+        self._table = self._read_as()
         return Labels(value=cells, present=np.array([cell is not None for cell in cells]))
+
+    def _read_as(self) -> np.ndarray:
+        """The class of each mask value, [256]: itself unless `values` says otherwise."""
+        if self.options.values is None:
+            return np.arange(IGNORED + 1, dtype=np.uint8)
+        table = np.full(IGNORED + 1, IGNORED, np.uint8)
+        for value, name in self.options.values.items():
+            if name not in self.classes:
+                raise DataError(
+                    unknown(f"tasks.{self.name}.values.{value}", "class", name, self.classes)
+                )
+            table[value] = self.classes.index(name)
+        return table
 
     def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
         masks = np.zeros((len(images), *size), np.uint8)  # rows never written take no memory
@@ -65,7 +82,7 @@ class Segmentation(DenseTask):
 
         def read(i: int) -> None:
             place = images.place(i)
-            mask = read_mask(labels.value[i], place)
+            mask = self._table[read_mask(labels.value[i], place)]
             check_size(mask, sizes[i].tolist(), place, self.options.label, "mask")
             counts = np.bincount(mask.ravel(), minlength=IGNORED + 1)
             self._check_classes(place, counts)

@@ -59,7 +59,8 @@ class Loop:
         self.last_losses: dict[str, float] = {}
         self.rule = build_rule(phase.update)
         # What runs in the method's place need not reach the parameters that a balancer looks at.
-        balancing = config.balancing if phase.forward is None else "equal"
+        chosen = method.options.balancing or config.balancing
+        balancing = chosen if phase.forward is None else "equal"
         self.balancer = build_balancer(balancing, method).to(world.device)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(

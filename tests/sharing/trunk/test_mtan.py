@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from polytask.cost import measure
-from polytask.sharing.trunk.mtan import shrunk
+from polytask.sharing.trunk.mtan import resized
 
 CLASSES = {"a": 2, "b": 3}
 TRUNKS = {
@@ -96,7 +96,7 @@ def test_maps_shrink_to_any_smaller_size(side, wanted):
     """The largest of every cell; halving, even of odd sides, needs no adaptive cells."""
     wanted = min(side, wanted)
     maps = torch.rand(1, 2, side, side)
-    small = shrunk(maps, (wanted, wanted))
+    small = resized(maps, (wanted, wanted))
     assert small.shape == (1, 2, wanted, wanted)
     assert small.max() == maps.max()
     if side % wanted == 0:

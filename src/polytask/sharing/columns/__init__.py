@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from polytask.backbones.norm import bake, convert
 from polytask.backbones.staged import StagedBackbone, State, rows_of
 from polytask.batch import Batch, Value, by_sample
-from polytask.sharing.columns.link import Join, Link
+from polytask.sharing.columns.link import COMMON, Join, Link
 from polytask.sharing.columns.path import ColumnsPath, Step
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
-from polytask.sharing.trunk import positions, union
+from polytask.sharing.trunk import positions, shell, union
 from polytask.tasks.task import FeatureShape
 
 NOT_NAMES = ("kernel_bank", "link", "linked", "path")
@@ -54,7 +55,11 @@ class Columns(SharingMethod):
                 for name in self.column_names()
             }
         )
-        self.names = self.column(next(iter(self.columns))).names
+        first = self.column(next(iter(self.columns)))
+        self.frame = copy.copy(shell(first))  # what is known of a column without its units
+        self.names = list(first.names)
+        self.tied = self.tied_units()
+        self.common = copy.deepcopy(first) if self.tied else None
         self.shapes = self._shapes()
         self.links = nn.ModuleDict()
         self.joins = tuple(self.make_links())
@@ -71,6 +76,7 @@ class Columns(SharingMethod):
         streams = setting.norm_streams
         self.current = convert(self, self.norm_keys(streams))
         self.steps = {task: tuple(self._steps(task)) for task in self.tasks}
+        self._keep_what_runs()
 
     # What a method may change.
 
@@ -82,15 +88,19 @@ class Columns(SharingMethod):
         """The column whose maps a task's head reads."""
         return task
 
+    def tied_units(self) -> list[str]:
+        """The leading units that all columns have in common; none by default."""
+        return []
+
     def make_links(self) -> list[Join]:
         """Put links into `self.links` and say where they act; none by default."""
         return []
 
     def taps(self, task: str) -> list[str]:
-        """The units of the task's column whose maps it reads, in order; the last by default."""
-        count = self.tasks[task].taps
-        column = self.column(self.column_of(task))
-        return [column.last] if count == 1 else list(column.stages.values())[-count:]
+        """The units of the task's column whose maps it reads, in order; by default the last, or the
+        last of the encoder for a task that answers per image."""
+        end = self.frame.end(self.tasks[task].is_dense)
+        return self.frame.ends_until(end)[-self.tasks[task].taps :]
 
     def tail(self, task: str) -> nn.Module | None:
         """List of tapped maps [B, C, H, W] → list of maps for the head, or `None` for the same."""
@@ -128,7 +138,19 @@ class Columns(SharingMethod):
 
     def column(self, name: str) -> StagedBackbone:
         """A column's backbone."""
+        if name == COMMON:
+            assert self.common is not None
+            return self.common
         return self.columns[name]  # type: ignore[return-value]
+
+    def _keep_what_runs(self) -> None:
+        """Let go of units that no prediction depends on: a decoder in a column of classes."""
+        used: dict[str, set[str]] = {}
+        for step in (step for steps in self.steps.values() for step in steps):
+            for column in step.runs:
+                used.setdefault(column, set()).add(step.name)
+        for column in (*self.columns, *([COMMON] if self.tied else [])):
+            self.column(column).keep(used.get(column, set()))
 
     def channels_of(self, column: str) -> int:
         """The channels of the images that a column reads."""
@@ -159,6 +181,8 @@ class Columns(SharingMethod):
             written = {join.writes[i] for join, outputs in joins for i in outputs}
             read = (after - written) | {column for join, _ in joins for column in join.reads}
             runs = tuple(column for column in self.columns if column in read)
+            if name in self.tied and runs:
+                runs = (COMMON,)
             steps.append(Step(name, runs, tuple(joins)))
         return [step for step in reversed(steps) if step.runs]
 
@@ -198,7 +222,7 @@ class Columns(SharingMethod):
             self.steps[task],
             {place: self.path_unit(*place) for place in places},
             self.links,  # type: ignore[arg-type]
-            self.column(own),
+            self.frame,
             own,
             self.taps(task),
             dict(self.tails.items()).get(task),
@@ -224,15 +248,18 @@ class Columns(SharingMethod):
     def units_of(self, task: str) -> list[tuple[str, str]]:
         units: dict[str, str] = {}
         for step in self.steps[task]:
-            units |= {f"{column}/{step.name}": column for column in step.runs}
+            for column in step.runs:
+                units[f"{column}/{step.name}"] = "shared" if column == COMMON else column
             units |= {f"links/{join.link}": "shared" for join, _ in step.joins}
         return list(units.items())
 
     def last_shared(self) -> set[nn.Parameter]:
         """The parameters of the deepest units and links that two tasks or more run (GradNorm)."""
         shared = self.shared()
+        steps = [step for steps in self.steps.values() for step in steps]
         for name in reversed(self.names):
-            modules: list[nn.Module] = [self.column(column).unit(name) for column in self.columns]
+            runs = {column for step in steps if step.name == name for column in step.runs}
+            modules: list[nn.Module] = [self.column(column).unit(name) for column in runs]
             modules += [self.links[join.link] for join in self.joins if join.after == name]
             found = {p for module in modules for p in module.parameters()} & shared
             if found:
@@ -257,7 +284,7 @@ class _Walk:
         method.current.key = self.feed.stream
         for at, name in enumerate(method.names):
             steps = {t: method.steps[t][at] for t in tasks if at < len(method.steps[t])}
-            for column in method.columns:
+            for column in (COMMON, *method.columns):
                 users = tuple(task for task, step in steps.items() if column in step.runs)
                 if users:
                     self._advance(column, name, users)
@@ -268,11 +295,20 @@ class _Walk:
         return {task: [found[task][name] for name in taps[task]] for task in tasks}
 
     def _advance(self, column: str, name: str, users: tuple[str, ...]) -> None:
-        if column not in self.states:
-            self.states[column], self.held[column] = self.feed.images[column], None
         wanted = self._wanted(users)
-        self.states[column] = self.method.run(column, name, self._taken(column, wanted))
+        source = self._source(column)
+        if source not in self.states:
+            images = self.feed.images
+            self.states[source] = (
+                next(iter(images.values())) if source == COMMON else images[source]
+            )
+            self.held[source] = None
+        self.states[column] = self.method.run(column, name, self._taken(source, wanted))
         self.held[column] = wanted
+
+    def _source(self, column: str) -> str:
+        """Where a column's map is: before its own first unit, with the units that are tied."""
+        return column if column in self.states or not self.method.tied else COMMON
 
     def _link(self, steps: Mapping[str, Step]) -> None:
         """All links after a unit read the maps that the columns have before any of them."""
@@ -288,7 +324,7 @@ class _Walk:
             made = self.method.link(join)(maps, outputs)
             for output, new in zip(outputs, made, strict=True):
                 column = join.writes[output]
-                like = column if column in self.states else join.reads[0]
+                like = self._source(column if column in self.states else join.reads[0])
                 state = self._taken(like, wanted)
                 written[column] = self.method.column(like).replace(state, new), wanted
         for column, (state, held) in written.items():
@@ -301,6 +337,7 @@ class _Walk:
         return self.method.column(column).take(state, self._images(chosen))
 
     def _feature(self, column: str, wanted: Tensor | None) -> Tensor:
+        column = self._source(column)
         feature = self.method.column(column).feature(self.states[column])
         chosen = positions(self.held[column], wanted)
         return feature if chosen is None else rows_of(feature, self._images(chosen))

@@ -71,8 +71,8 @@ class CrossStitch(LinkedColumns):
     Options = CrossStitchOptions
     options: CrossStitchOptions
 
-    def make_link(self, channels: int) -> Link:
-        alpha = self._initial()
+    def make_link(self, channels: int, count: int) -> Link:
+        alpha = self._initial(count)
         if self.options.mode == "channel":
             alpha = alpha.repeat(channels, 1, 1)
         return Stitch(alpha)
@@ -84,8 +84,8 @@ class CrossStitch(LinkedColumns):
         alpha = {name: link.alpha.tolist() for name, link in self.links.items()}  # type: ignore[operator]
         return {"links": {"columns": list(self.columns), "alpha": alpha}}
 
-    def _initial(self) -> Tensor:
-        count, given = len(self.columns), self.options.matrix
+    def _initial(self, count: int) -> Tensor:
+        given = self.options.matrix
         if given is None:
             own = self.options.own if count > 1 else 1.0
             return torch.full((count, count), (1 - own) / max(1, count - 1)).fill_diagonal_(own)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+COMMON = "(common)"  # the column of the units that all columns have in common
+
 
 @dataclass(frozen=True)
 class Join:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from polytask.batch import Batch
 from polytask.phase import ParameterGroup, Phase, Schedule
@@ -28,11 +29,21 @@ class LinkedOptions(MethodOptions):
         description="same: a task's images go through every column; paired: in training every "
         "column reads its own task's images, mixed by their place in the batch",
     )
+    tied: str | None = Field(
+        None, description="unit or stage up to which all columns are one; none: every one apart"
+    )
     lr: float = Field(1.0, gt=0, description="factor of the links' learning rate")
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if self.tied and self.feed == "paired":
+            raise ValueError("expected feed: same with tied; paired columns read other images")
+        return self
 
 
 class LinkedColumns(Columns):
-    """One link after each of the units `where`; it reads and writes every column.
+    """One link after each of the units `where`; it reads and writes every column that a task runs
+    so far: in a decoder, those of the tasks that answer for every pixel.
 
     Where tasks have images of their own, a link mixes maps of one image (`feed: same`: as many
     passes as columns for every image, in training as in use) or of images that happen to stand at
@@ -59,31 +70,50 @@ class LinkedColumns(Columns):
         return None
 
     @abstractmethod
-    def make_link(self, channels: int) -> Link:
-        """A link of maps with that many channels."""
+    def make_link(self, channels: int, count: int) -> Link:
+        """A link of `count` columns' maps with that many channels."""
 
     def link_name(self, place: str) -> str:
         """The name of the link after unit `place`; places of one name have one link."""
         return place.replace(".", "_")
 
-    def places(self) -> list[str]:
-        """The units that links stand after, in order."""
-        column = self.column(next(iter(self.columns)))
+    def listed(self) -> list[str]:
+        """The units that `where` names, in order."""
         where = self.options.where
-        found = set(column.stages.values())
+        found = set(self.frame.stages.values())
         if where != "stages":
-            found = {column.resolve(name, "where") for name in where}
+            found = {self.frame.resolve(name, "where") for name in where}
         return [name for name in self.names if name in found]
 
+    def places(self) -> list[str]:
+        """The units that links stand after, in order: where columns have something to mix."""
+        apart = self.names[max(0, len(self.tied) - 1) :]
+        return [name for name in self.listed() if name in apart and self.columns_at(name)]
+
+    def columns_at(self, place: str) -> tuple[str, ...]:
+        """The columns whose own tasks run a unit."""
+        at = self.frame.position(place)
+        ends = {t: self.frame.position(self.frame.end(x.is_dense)) for t, x in self.tasks.items()}
+        reaching = {self.column_of(task) for task, end in ends.items() if end >= at}
+        return tuple(column for column in self.columns if column in reaching)
+
+    def tied_units(self) -> list[str]:
+        if self.options.tied is None:
+            return []
+        return self.names[
+            : self.frame.names.index(self.frame.resolve(self.options.tied, "tied")) + 1
+        ]
+
     def make_links(self) -> list[Join]:
-        info = self.column(next(iter(self.columns))).info
-        columns = tuple(self.columns)
         joins = []
         for place in self.places():
-            name = self.link_name(place)
+            name, columns = self.link_name(place), self.columns_at(place)
+            if len(columns) == 1 and len(self.columns) > 1:
+                continue  # the one dense task has the decoder for itself
             if name not in self.links:
                 with self.setting.seeded("link", name):
-                    self.links[name] = self.make_link(info[place].channels)
+                    channels = self.frame.info[place].channels
+                    self.links[name] = self.make_link(channels, len(columns))
             joins.append(Join(place, name, columns, columns))
         return joins
 

@@ -86,11 +86,11 @@ class Nddr(LinkedColumns):
             return f"shortcut joins all maps into one; the head of {several[0]} reads several"
         return super().refuses(setting, options)
 
-    def make_link(self, channels: int) -> Link:
-        return Fusion([self._mixer(channels, own) for own in range(len(self.columns))])
+    def make_link(self, channels: int, count: int) -> Link:
+        return Fusion([self._mixer(channels, own, count) for own in range(count)])
 
-    def _mixer(self, channels: int, own: int) -> nn.Sequential:
-        options, count = self.options, len(self.columns)
+    def _mixer(self, channels: int, own: int, count: int) -> nn.Sequential:
+        options = self.options
         beta = options.beta
         if beta is None:
             beta = (1 - options.alpha) / max(1, count - 1)
@@ -106,7 +106,9 @@ class Nddr(LinkedColumns):
     def taps(self, task: str) -> list[str]:
         if not self.options.shortcut:
             return super().taps(task)
-        return list(dict.fromkeys([*self.places(), self.names[-1]]))
+        (end,) = super().taps(task)
+        before = self.names[: self.frame.position(end)]
+        return [*(place for place in self.listed() if place in before), end]
 
     def tail(self, task: str) -> nn.Module | None:
         if not self.options.shortcut:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone, State
 from polytask.batch import Value, by_sample
-from polytask.sharing.columns.link import Join, Link
+from polytask.sharing.columns.link import COMMON, Join, Link
 from polytask.sharing.trunk import shell
 
 
@@ -62,11 +62,12 @@ class ColumnsPath(nn.Module):
         read: dict[str, Tensor] = {}
         for step in self.steps:
             for column in step.runs:
-                state = states.get(column, images)
+                state = _state(states, column, images)
                 states[column] = self.units[_key(column, step.name)](state)
             states |= self._linked(step, states)
             if step.name in self.taps:
-                read[step.name] = by_sample(self.feature(states[self.own]), self.views)
+                feature = self.feature(_state(states, self.own))
+                read[step.name] = by_sample(feature, self.views)
         maps = [read[name] for name in self.taps]
         if self.tail is not None:
             maps = self.tail(maps)
@@ -76,12 +77,12 @@ class ColumnsPath(nn.Module):
     def _linked(self, step: Step, states: Mapping[str, State]) -> dict[str, State]:
         written: dict[str, State] = {}
         for join, outputs in step.joins:
-            maps = [self.feature(states[column]) for column in join.reads]
+            maps = [self.feature(_state(states, column)) for column in join.reads]
             kept = [self.outputs[join.link].index(output) for output in outputs]
             for output, new in zip(outputs, self.links[join.link](maps, kept), strict=True):
                 column = join.writes[output]
                 like = column if column in states else join.reads[0]
-                written[column] = self.replace(states[like], new)
+                written[column] = self.replace(_state(states, like), new)
         return written
 
     def parts(self) -> dict[str, nn.Module]:
@@ -95,6 +96,13 @@ class ColumnsPath(nn.Module):
         if self.tail is not None:
             parts["tail"] = self.tail
         return {**parts, "head": self.head}
+
+
+def _state(states: Mapping[str, State], column: str, images: Tensor | None = None) -> State:
+    """A column's state; before its own first unit, that of the units which are tied."""
+    state = states.get(column, states.get(COMMON, images))
+    assert state is not None
+    return state
 
 
 def _key(column: str, name: str) -> str:

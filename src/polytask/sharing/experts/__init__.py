@@ -67,7 +67,7 @@ class Experts(SharingMethod):
     def taps(self, task: str) -> list[str]:
         """The units whose mixed maps the task's head reads, the same of every expert."""
         count, first = self.tasks[task].taps, self.expert("expert0")
-        return [first.last] if count == 1 else list(first.stages.values())[-count:]
+        return first.ends_until(first.end(self.tasks[task].is_dense))[-count:]
 
     def forward(self, batch: Batch) -> Outputs:
         outputs = Outputs()

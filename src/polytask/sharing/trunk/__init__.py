@@ -86,8 +86,9 @@ class Trunk(SharingMethod):
         """Make what `unit`, `taps` and `tail` rely on; the backbone exists, heads do not yet."""
 
     def taps(self, task: str) -> list[str]:
-        """The units (exact names) whose maps the task reads, in order; the last unit by default."""
-        return self.taps_until(task, self.backbone.last)
+        """The units (exact names) whose maps the task reads, in order; by default the last one, or
+        the last of the encoder for a task that answers per image."""
+        return self.taps_until(task, self.backbone.end(self.tasks[task].is_dense))
 
     def unit(self, task: str, name: str) -> nn.Module:
         """The module that runs as unit `name` for a task."""
@@ -126,9 +127,7 @@ class Trunk(SharingMethod):
 
     def taps_until(self, task: str, last: str) -> list[str]:
         """The maps of a head whose way ends at unit `last`: before it, ends of stages."""
-        before = self.backbone.names[: self.backbone.position(last)]
-        ends = [unit for unit in self.backbone.stages.values() if unit in before]
-        return [*ends, last][-self.tasks[task].taps :]
+        return self.backbone.ends_until(last)[-self.tasks[task].taps :]
 
     def route(self, task: str) -> list[str]:
         """The names of the units the task runs."""

@@ -15,5 +15,5 @@ class Hard(OnePhase):
 
     def representation(self) -> nn.Module | None:
         """The unit whose output is all that heads read (aggregation), if they read one map."""
-        reads_one = all(task.taps == 1 for task in self.tasks.values())
-        return self.backbone.unit(self.backbone.last) if reads_one else None
+        read = {unit for task in self.tasks for unit in self.taps(task)}
+        return self.backbone.unit(read.pop()) if len(read) == 1 else None

@@ -84,11 +84,14 @@ def conv_extractor(inputs: int, channels: int) -> nn.Module:
     )
 
 
-def shrunk(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps [B, C, H, W] max-pooled to a size, in cells of equal sides where there are such.
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps [B, C, H, W] max-pooled to a size, in cells of equal sides where there are such, or
+    enlarged to it, as a decoder needs.
 
-    Those are what ONNX knows; halving, which is what stages do, has them.
+    Equal cells are what ONNX knows; halving, which is what stages do, has them.
     """
+    if size[0] > maps.shape[-2] or size[1] > maps.shape[-1]:
+        return F.interpolate(maps, list(size), mode="bilinear", align_corners=False)
     sides = list(zip(maps.shape[-2:], size, strict=True))
     cell = [-(-side // wanted) for side, wanted in sides]
     if all(-(-side // step) == wanted for (side, wanted), step in zip(sides, cell, strict=True)):
@@ -115,7 +118,7 @@ class AttentionTail(nn.Module):
         for mask, inner, last in stages:
             read = inner
             if attended:
-                carried = shrunk(next(extractors)(attended[-1]), inner.shape[-2:])
+                carried = resized(next(extractors)(attended[-1]), inner.shape[-2:])
                 read = torch.cat([inner, carried], dim=1)
             attended.append(mask(read) * last)
         return attended[-self.count :]
@@ -146,13 +149,16 @@ class Mtan(Trunk):
         return name if is_same_size and name not in self.ends else end
 
     def taps(self, task: str) -> list[str]:
-        del task
-        return [name for end in self.ends for name in (self._inner(end), end)]
+        return [name for end in self._ends(task) for name in (self._inner(end), end)]
+
+    def _ends(self, task: str) -> list[str]:
+        """The stages that the task runs: of a decoder, those that answer for every pixel."""
+        last = self.backbone.position(self.backbone.end(self.tasks[task].is_dense))
+        return [end for end in self.ends if self.backbone.position(end) <= last]
 
     def tail(self, task: str) -> nn.Module:
-        del task
         attentions = nn.ModuleList()
-        for j, end in enumerate(self.ends):
+        for j, end in enumerate(self._ends(task)):
             channels = self.backbone.info[end].channels
             inner = self.backbone.info[self._inner(end)].channels
             hidden = max(1, channels // self.options.reduction)
@@ -160,7 +166,8 @@ class Mtan(Trunk):
         return attentions
 
     def whole_tail(self, task: str) -> nn.Module:
-        return AttentionTail(self.tails[task], self.extractors, self.tasks[task].taps)
+        between = self.extractors[: len(self._ends(task)) - 1]
+        return AttentionTail(self.tails[task], between, self.tasks[task].taps)
 
     def tail_shapes(self, task: str, taps: list[FeatureShape]) -> list[FeatureShape]:
         return taps[1::2][-self.tasks[task].taps :]
