@@ -1,7 +1,10 @@
 """polytask predict and export on a trained run."""
 
 import json
+import signal
+import subprocess
 import sys
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -111,3 +114,19 @@ def test_explain_names_the_nearest_unit(polytask, run_folder, photos, tmp_path):
     (line,) = said.complaints
     assert 'unknown unit with a map "layer1."' in line
     assert not (tmp_path / "h").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "app"])
+def test_a_server_tells_its_address_answers_and_ends_on_interrupt(run_folder, photos, command):
+    arguments = [sys.executable, "-m", "polytask", command, str(run_folder), "--port", "0"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        try:
+            address = server.stdout.readline().decode().strip()
+            with urlopen(f"{address}tasks", timeout=60) as reply:
+                assert set(json.load(reply)["tasks"]) == {"shape", "looks"}
+            with urlopen(f"{address}predict", photos[0].read_bytes(), timeout=60) as reply:
+                assert set(json.load(reply)["answers"]) == {"shape", "looks"}
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+        assert server.stderr.read().decode().splitlines()[-1] == "stopped"

@@ -36,7 +36,7 @@ def pretrain(
     """
     check_start(resume, overwrite, devices=1)
     from polytask.config import read_config
-    from polytask.report import report
+    from polytask.report import page_of
     from polytask.training.display import display
     from polytask.training.pretrain import pretrain as train_pretext
     from polytask.training.progress import Progress
@@ -53,11 +53,8 @@ def pretrain(
             overwrite=overwrite,
             progress=Progress(shown),
         )
-    page = folder / "report.html"
-    if not page.exists():
-        page = report(folder)
     for task, metrics in result["tasks"].items():
         primary = result["primary"][task]
         show(f"{task}: {primary} {metrics[primary]:.4g} on test images")
-    show(f"report: {page}")
+    show(f"report: {page_of(folder)}")
     show(f"start from it: backbone.init={folder}")

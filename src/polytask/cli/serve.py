@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,7 @@ def app(
 
 def _run(server: Server) -> None:
     show(server.address)
+    sys.stdout.flush()  # whoever reads it through a pipe waits for it
     say("listening; Ctrl-C ends")
     try:
         server.serve_forever()

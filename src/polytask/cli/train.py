@@ -51,7 +51,7 @@ def train(
         for line in try_method(chosen, entry, chosen.seeds[0] if seed is None else seed):
             show(line)
         return
-    from polytask.report import report
+    from polytask.report import page_of
     from polytask.report.records import RunResult
     from polytask.report.wording import run_headline
     from polytask.training.display import display
@@ -68,8 +68,5 @@ def train(
             overwrite=overwrite,
             progress=Progress(shown),
         )
-    page = folder / "report.html"
-    if not page.exists():
-        page = report(folder)
     show(run_headline(RunResult.model_validate(result)))
-    show(f"report: {page}")
+    show(f"report: {page_of(folder)}")

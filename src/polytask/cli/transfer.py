@@ -50,7 +50,7 @@ def transfer(
     from polytask import training
     from polytask.config import read_config
     from polytask.deploy.run_folder import find_run
-    from polytask.report import report
+    from polytask.report import page_of
     from polytask.report.records import RunResult
     from polytask.report.wording import probe_lines, run_headline
     from polytask.training.display import display
@@ -69,11 +69,8 @@ def transfer(
             overwrite=overwrite,
             progress=Progress(shown),
         )
-    page = folder / "report.html"
-    if not page.exists():
-        page = report(folder)
     found = RunResult.model_validate(result)
     show(run_headline(found))
     for line in probe_lines(found):
         show(line)
-    show(f"report: {page}")
+    show(f"report: {page_of(folder)}")

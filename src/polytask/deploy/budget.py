@@ -17,8 +17,9 @@ from polytask.budget import Budget
 from polytask.compare.outcome import read_cost, read_outcome
 from polytask.cost.timing import latency
 from polytask.deploy.model import Model, load
-from polytask.deploy.run_folder import CONFIG, find_run, finished_methods
+from polytask.deploy.run_folder import find_run, finished_methods
 from polytask.errors import Fault, RunError, unknown
+from polytask.training.output import CONFIG
 
 Question: TypeAlias = tuple[str, ...]
 

@@ -15,16 +15,10 @@ from polytask.data.decode import read_image
 from polytask.data.images import Image
 from polytask.data.making import Raw
 from polytask.data.prepare import Normalisation, Pixels, coloured, fit, prepare
-from polytask.deploy.run_folder import (
-    CONFIG,
-    DESCRIPTION,
-    WEIGHTS,
-    Description,
-    find_run,
-    read_description,
-)
+from polytask.deploy.run_folder import Description, find_run, read_description
 from polytask.errors import RunError, unknown
 from polytask.tasks.task import PretextTask, Task
+from polytask.training.output import CONFIG, DESCRIPTION, WEIGHTS
 
 if TYPE_CHECKING:
     from polytask.config import Config

@@ -10,8 +10,7 @@ from polytask.batch import Input
 from polytask.compare.results import best_run
 from polytask.data.prepare import Normalisation
 from polytask.errors import RunError, one_of, unknown
-
-DESCRIPTION, CONFIG, WEIGHTS = "tasks.json", "config.yaml", "model.safetensors"
+from polytask.training.output import DESCRIPTION, WEIGHTS
 
 
 class TaskDescription(BaseModel):

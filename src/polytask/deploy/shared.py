@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from polytask.deploy.export import tensors_of
 from polytask.deploy.model import Model
-from polytask.deploy.run_folder import CONFIG, DESCRIPTION, Description
+from polytask.deploy.run_folder import Description
 from polytask.errors import RunError, UserError
 from polytask.randomness import stable_hash
-from polytask.training.output import check_place
+from polytask.training.output import CONFIG, DESCRIPTION, check_place
 
 FILE = "shared.safetensors"
 ROWS, AT = "rows/", "at/"

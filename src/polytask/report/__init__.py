@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytask.report.page import report
+from polytask.report.page import page_of, report
 from polytask.report.table import plain_table, terminal_table
 
-__all__ = ["plain_table", "report", "terminal_table"]
+__all__ = ["page_of", "plain_table", "report", "terminal_table"]

@@ -62,6 +62,12 @@ def report(folder: str | Path) -> Path:
     return path
 
 
+def page_of(folder: Path) -> Path:
+    """The page of a folder, written unless a run has done so when it ended."""
+    path = folder / "report.html"
+    return path if path.exists() else report(folder)
+
+
 def render(folder: Folder) -> str:
     """The page as text; the same files give the same text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

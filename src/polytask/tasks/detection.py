@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from polytask.data.images import ImageSet
 from polytask.errors import DataError, Fault, nearest, one_of
 from polytask.tasks.columns import cells_of, class_names, raise_faults
-from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions
+from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions, given_classes
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -68,9 +68,7 @@ class Detection(Task):
 
     def __init__(self, name: str, options: DetectionOptions) -> None:
         super().__init__(name, options)
-        given = options.classes
-        if given is not None:
-            self.classes = [str(i) for i in range(given)] if isinstance(given, int) else list(given)
+        self.classes = given_classes(options)
 
     def read_labels(self, images: ImageSet) -> Labels:
         column = self.options.label

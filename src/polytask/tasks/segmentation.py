@@ -21,7 +21,7 @@ from polytask.data.images import ImageSet
 from polytask.errors import DataError, unknown
 from polytask.tasks.dense import DenseOptions, DenseTask
 from polytask.tasks.label_maps import check_size, each_map, map_cells
-from polytask.tasks.task import FeatureShape, Labels, Size
+from polytask.tasks.task import FeatureShape, Labels, Size, given_classes
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -45,9 +45,7 @@ class Segmentation(DenseTask):
 
     def __init__(self, name: str, options: SegmentationOptions) -> None:
         super().__init__(name, options)
-        given = options.classes
-        if given is not None:
-            self.classes = [str(i) for i in range(given)] if isinstance(given, int) else list(given)
+        self.classes = given_classes(options)
 
     def read_labels(self, images: ImageSet) -> Labels:
         column = self.options.label

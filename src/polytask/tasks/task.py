@@ -50,6 +50,14 @@ class Labels:
     occurs: np.ndarray | None = None
 
 
+def given_classes(options: TaskOptions) -> list[str]:
+    """The classes that a config names, or numbers from 0; none where it leaves them to the data."""
+    given = options.classes
+    if isinstance(given, int):
+        return [str(i) for i in range(given)]
+    return list(given or ())
+
+
 class Task(ABC):
     """One task. It holds no parameters: `head` builds them.
 

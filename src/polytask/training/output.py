@@ -15,7 +15,7 @@ from polytask.training.fingerprint import KEPT
 if TYPE_CHECKING:
     from polytask.config import Config
 
-CONFIG = "config.yaml"
+CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "tasks.json", "model.safetensors"
 LOCK = ".polytask.lock"  # of a comparison; its runs have locks of their own
 TRASH = ".trash"
 HIDDEN = {LOCK, KEPT, TRASH}
@@ -23,10 +23,10 @@ EVIDENCE = {LOCK, "metrics.jsonl", "result.json", "results.json", "search.db"}
 FILES = {
     CONFIG,
     "metrics.jsonl",
-    "model.safetensors",
+    WEIGHTS,
     "state",
     "cost.json",
-    "tasks.json",
+    DESCRIPTION,
     "samples",
     "plots",
     "report.html",
@@ -152,7 +152,7 @@ def check_same_run(folder: Path, method: str, seed: int) -> None:
     Raises:
         RunError: with what it was made with; or the folder is that of a comparison.
     """
-    path = folder / "tasks.json"
+    path = folder / DESCRIPTION
     if not path.exists():
         raise RunError.at(str(folder), "is no run folder; expected that of one run.")
     try:

@@ -13,7 +13,7 @@ from polytask.cost import measure
 from polytask.data.pipeline import Data
 from polytask.data.sheet import write_sheets
 from polytask.sharing.method import SharingMethod
-from polytask.training import checkpoint
+from polytask.training import checkpoint, output
 from polytask.training.evaluation import Scores
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class Record:
         """Write what is known before the first step; `about` names the method and the seed."""
         (self.folder / "plots").mkdir(exist_ok=True)  # of methods that have something to show
         checkpoint.write_text(self.folder / "metrics.jsonl", "")
-        checkpoint.write_text(self.folder / "config.yaml", config.dump())
+        checkpoint.write_text(self.folder / output.CONFIG, config.dump())
         self.write_cost(method)
         streams = {
             name: {"channels": size.channels, "height": size.height, "width": size.width}
             for name, size in data.streams.items()
         }
         checkpoint.write_json(
-            self.folder / "tasks.json",
+            self.folder / output.DESCRIPTION,
             {
                 **about,
                 "tasks": {name: task.describe() for name, task in method.tasks.items()},

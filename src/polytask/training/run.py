@@ -100,7 +100,7 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         RunError: the file is damaged.
     """
     path = folder / "result.json"
-    if not (path.exists() and (folder / "model.safetensors").exists()):
+    if not (path.exists() and (folder / output.WEIGHTS).exists()):
         return None
     try:
         result: dict[str, Any] = json.loads(path.read_bytes())
@@ -175,7 +175,7 @@ class Run:
 
     def _built(self, entry: MethodEntry) -> SharingMethod:
         config, data = self.config, self.data
-        source = start_of(config, entry)
+        source = self.start_from if entry is self.entry else start_of(config, entry)
         start = None if source is None else source.start
         return build_method(
             config, entry, self.tasks, data.streams, data.stream_of, self.seed, start
@@ -202,7 +202,7 @@ class Run:
             resume=True,
             comparison=self.comparison,
         )
-        checkpoint.load_weights(folder / "model.safetensors", single)
+        checkpoint.load_weights(folder / output.WEIGHTS, single)
         self.teacher_samples = sum(result["samples"].values())
         return {task: single.path(task).to(self.world.device) for task in self.tasks}
 
@@ -375,7 +375,7 @@ class Run:
         best = self.folder / checkpoint.BEST
         if self.config.train.select == "best" and best.exists():
             checkpoint.load_weights(best, self.method)
-        checkpoint.save_weights(self.folder / "model.safetensors", self.method)
+        checkpoint.save_weights(self.folder / output.WEIGHTS, self.method)
         self.record.write_cost(self.method)
         val, test = self._evaluate("val"), self._evaluate("test")
         self.record.keep(self.record.rows)

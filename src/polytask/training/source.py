@@ -16,9 +16,9 @@ from polytask.backbones.norm import STATISTICS
 from polytask.backbones.staged import StagedBackbone
 from polytask.data.prepare import Normalisation
 from polytask.errors import RunError
+from polytask.training.output import CONFIG, DESCRIPTION, WEIGHTS
 
 OWNER = re.compile(r"^(backbone|columns\.[^.]+)\.(.+)$")
-CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "tasks.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
