@@ -29,6 +29,7 @@ EXTRAS = {
     "balance": ("qpsolvers", "cvxpy"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "parquet": ("pyarrow",),
+    "search": ("optuna",),
     "hdf5": ("h5py",),
 }
 GIB = 2**30

@@ -405,7 +405,8 @@ def test_batches_are_made_ahead_and_waiting_is_counted():
     made, waits, third = [], [], threading.Event()
 
     def make_batch(step):
-        time.sleep(0.05)
+        # The thread begins with the first before the caller, who may be slow, begins to wait.
+        time.sleep(0.05 if step else 0.3)
         made.append(step)
         if step == 2:
             third.set()
