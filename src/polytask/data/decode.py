@@ -75,12 +75,16 @@ def decode(image: ImageLike, place: str) -> Decoded:
     return _from_file(image, place, _decode)
 
 
-def read_mask(mask: ImageLike, place: str) -> np.ndarray:
+def read_mask(mask: ImageLike | Callable[[], np.ndarray], place: str) -> np.ndarray:
     """Decode the classes of pixels, uint8 [H, W]: grey values or palette entries as they stand.
+
+    Some sources give masks that are drawn when they are read.
 
     Raises:
         DataError: the mask can't be read, or its pixels are no numbers from 0 to 255.
     """
+    if callable(mask):
+        return mask()
     if isinstance(mask, np.ndarray):
         try:
             return _as_classes(mask)

@@ -17,7 +17,7 @@ IMAGE = re.compile(
     r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|avif|jp2|p[bgp]m|hei[cf])$", re.IGNORECASE
 )
 MAX_UNPACKED = 4 << 30  # bytes of a zip archive held in memory
-MAX_TEXTS = 256 << 20
+MAX_TEXTS = 1 << 30
 
 
 class Found(NamedTuple):
@@ -68,32 +68,58 @@ def find_images(root: Path) -> list[Found]:
     return sorted(found, key=lambda f: f.below.parts)
 
 
-def find_texts(root: Path, suffixes: tuple[str, ...]) -> dict[PurePosixPath, str]:
+def find_texts(root: Path, suffixes: tuple[str, ...], prefix: str = "") -> dict[PurePosixPath, str]:
     """The text files with those suffixes below a folder or in a zip archive, by their paths.
 
     Raises:
         DataError: one can't be read, or is not UTF-8.
     """
-    found = {}
     if root.is_dir():
-        files = (p for suffix in suffixes for p in root.rglob(f"*{suffix}") if p.is_file())
-        raw = {PurePosixPath(p.relative_to(root).as_posix()): p.read_bytes() for p in files}
-    else:
-        raw = _texts_of_archive(root, suffixes)
-    for path, content in sorted(raw.items()):
-        if any(is_hidden(part) for part in path.parts):
-            continue
-        try:
-            found[path] = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError.at(f"{root}:{path}", f"is not UTF-8: {error.reason}") from None
-    return found
+        files = (p for s in suffixes for p in root.rglob(f"{prefix}*{s}") if p.is_file())
+        paths = {PurePosixPath(p.relative_to(root).as_posix()): p for p in files}
+        return {
+            below: read_text(paths[below])
+            for below in sorted(paths)
+            if not any(map(is_hidden, below.parts))
+        }
+    raw = _texts_of_archive(root, suffixes, prefix)
+    return {
+        below: _decoded(raw[below], f"{root}:{below}")
+        for below in sorted(raw)
+        if not any(map(is_hidden, below.parts))
+    }
 
 
-def _texts_of_archive(root: Path, suffixes: tuple[str, ...]) -> dict[PurePosixPath, bytes]:
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it can't be read, or is not UTF-8.
+    """
+    try:
+        return _decoded(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError.at(str(path), f"can't be opened: {error.strerror}.") from error
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError.at(f"{where}:{line}", f"is not UTF-8: {error.reason}.") from None
+
+
+def _texts_of_archive(
+    root: Path, suffixes: tuple[str, ...], prefix: str
+) -> dict[PurePosixPath, bytes]:
     try:
         with zipfile.ZipFile(root) as archive:
-            members = [m for m in archive.infolist() if m.filename.endswith(suffixes)]
+            members = [
+                m
+                for m in archive.infolist()
+                if m.filename.endswith(suffixes) and _parts(m.filename)[-1].startswith(prefix)
+            ]
             if sum(member.file_size for member in members) > MAX_TEXTS:
                 raise DataError.at(str(root), "holds more text than a data set's lists take.")
             return {PurePosixPath(*_parts(m.filename)): archive.read(m) for m in members}

@@ -19,10 +19,10 @@ class ImageSet:
 
     `images`: uint8 arrays [H, W] or [H, W, C], paths of files, or the bytes of files. `columns`:
     label cells by column name, one an image, `None` where the image is not labelled; a cell is
-    text, a number, an array or a path. `splits`: split name to ascending positions; an empty
-    mapping means "make them". `places`: where each image comes from, as an error names it
-    (`shelf.csv:14`). `default_label` is the column of a task that names none. `classes`: known
-    class names of a column, in order.
+    text, a number, an array, a path, the bytes of a file, or a function that draws a mask.
+    `splits`: split name to ascending positions; an empty mapping means "make them". `places`: where
+    each image comes from, as an error names it (`shelf.csv:14`). `default_label` is the column of
+    a task that names none. `classes`: known class names of a column, in order.
     """
 
     name: str

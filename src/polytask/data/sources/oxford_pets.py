@@ -23,10 +23,10 @@ from pydantic import Field
 
 from polytask.data.files import Found, find_images, find_texts, locate, shown
 from polytask.data.images import ImageSet
+from polytask.data.objects import EDGES
 from polytask.data.source import Source
 from polytask.errors import DataError, Fault, capped
 
-EDGES = ("x0", "y0", "x1", "y1")
 SPECIES = ("cat", "dog")  # 1 and 2 in list.txt
 
 
