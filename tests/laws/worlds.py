@@ -43,6 +43,7 @@ FREE_OF_NORM = ("vgg11", "small_vit")
 SHAPES = ("single_input", "integrated", "multi_input")
 # A method not listed is tested with its defaults alone.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "adapters": [{}, {"rank": 0, "filter": True}],
     "hard": [{}, {"filter": True}],
     "multi_exit": [
         {},

@@ -137,7 +137,9 @@ class TrainConfig(Section):
         "last", description="the epoch whose weights are kept; best by validation"
     )
     trainable: Literal["all", "heads", "filters"] | list[str] = Field(
-        "all", description="all, heads, filters, or regular expressions over parameter names"
+        "all",
+        description="all; heads; filters (with adapters and heads); or regular expressions over "
+        "parameter names",
     )
     loss: Literal["task_mean", "sample_mean"] = Field(
         "task_mean",

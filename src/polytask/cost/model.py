@@ -44,11 +44,13 @@ class TaskCost:
     """A task's path: the units of backbones it runs, and what it has beside them, its head first.
 
     `bytes` is what its parameters and buffers take; `macs`, `products` and `elementwise` are those
-    of `Work`. `effective_params` and `effective_macs` leave out weights that masks hold at 0: what
-    sparse storage and kernels would need.
+    of `Work`. `own_params` are the method's parameters that learn for this task alone: what one
+    more task like it would add. `effective_params` and `effective_macs` leave out weights that
+    masks hold at 0: what sparse storage and kernels would need.
     """
 
     params: int
+    own_params: int
     macs: int
     bytes: int
     products: int
@@ -139,8 +141,10 @@ def _path_cost(
     ]
     whole, params = total(work, work), count_params(ghost)
     saved_params, saved_macs = saved_by_masks(ghost, work)
+    own = method.view(task) - method.shared()
     return TaskCost(
         params,
+        sum(p.numel() for p in own),
         whole.macs,
         size,
         whole.products,

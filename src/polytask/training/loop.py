@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from polytask.data.pipeline import Data
 
 # What `train.trainable` says in a word, as patterns of the method's parameter names.
-TRAINABLE = {"all": [""], "heads": [r"^heads\."], "filters": [r"^(filters|heads)\."]}
+TRAINABLE = {
+    "all": [""],
+    "heads": [r"^heads\."],
+    "filters": [r"^(filters|adapters|heads)\."],
+}
 
 
 class Loop:
