@@ -130,3 +130,24 @@ def test_a_server_tells_its_address_answers_and_ends_on_interrupt(run_folder, ph
             server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
         assert server.stderr.read().decode().splitlines()[-1] == "stopped"
+
+
+def test_predict_draws_on_a_picture_an_image(polytask, run_folder, photos, tmp_path):
+    twin = tmp_path / "other" / "first.png"
+    twin.parent.mkdir()
+    twin.write_bytes(photos[1].read_bytes())
+    out = tmp_path / "drawn"
+    said = polytask("predict", run_folder, *photos, twin, "--overlay", out, "--json")
+    assert said.code == 0
+    assert len(said.json) == 3
+    names = {"first.png", "second photo.png", "first-2.png"}
+    assert {path.name for path in out.iterdir()} == names
+    assert {line.rsplit("/", 1)[-1] for line in said.complaints} == names
+
+
+def test_predict_does_not_draw_over_the_images(polytask, run_folder, photos, tmp_path):
+    before = [path.read_bytes() for path in photos]
+    said = polytask("predict", run_folder, *photos, "--overlay", tmp_path)
+    assert (said.code, said.out) == (2, "")
+    assert said.complaints[0].startswith("--overlay: ")
+    assert [path.read_bytes() for path in photos] == before

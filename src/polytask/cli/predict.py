@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,16 +20,23 @@ def predict(
     method: Method = None,
     seed: Seed = None,
     budget: Within = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw the answers on the images, into this folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell what each task says of images.
 
     An image that cannot be read is told on standard error, the others are answered, and the exit
     code is 2. With a budget, the best path that fits answers for tasks that read the same labels.
+    --overlay writes NAME.png an image: masks as colours, boxes as frames, classes in words; depths,
+    normals and further masks in NAME-TASK.png.
     """
     from polytask.deploy import load
     from polytask.errors import DataError
 
+    names = _file_names(images, overlay) if overlay is not None else []
     if budget is None:
         asked = [(load(run, method, seed), task)]
     else:
@@ -40,11 +49,13 @@ def predict(
         asked = [(choice.model, [choice.task]) for choice in found.choices]
     answered: list[dict[str, Any]] = []
     has_fault = False
-    for image in images:
+    for number, image in enumerate(images):
         try:
             answers: dict[str, Any] = {}
-            for model, names in asked:
-                answers |= model.predict(image, names)
+            for model, tasks in asked:
+                answers |= model.predict(image, tasks)
+            if overlay is not None:
+                _draw(image, answers, overlay, names[number])
         except DataError as error:
             say(str(error))
             has_fault = True
@@ -60,12 +71,34 @@ def predict(
 
 
 def _line(answer: dict[str, Any]) -> str:
+    from polytask.explain.drawing import in_words
+
     if "class" in answer:
         return f"{answer['class']}\t{answer['probability']:.3f}"
-    if "labels" in answer:
-        return ", ".join(answer["labels"]) or "none"
-    if "shares" in answer:
-        return ", ".join(f"{name} {share:.1%}" for name, share in answer["shares"].items())
-    if "box" in answer:
-        return ", ".join(f"{edge:.1f}" for edge in answer["box"])
-    return ", ".join(f"{key}: {value}" for key, value in answer.items())
+    return in_words(answer)
+
+
+def _file_names(images: Sequence[Path], folder: Path) -> list[str]:
+    """A name for the picture of each image: its own, numbered where several share it.
+
+    Raises:
+        UserError: the pictures could replace the images.
+    """
+    from polytask.errors import UserError
+
+    if any(image.parent.resolve() == folder.resolve() for image in images):
+        problem = f"{folder} holds the images themselves, which could be overwritten."
+        raise UserError.at("--overlay", problem, "Give another folder.")
+    names: list[str] = []
+    for image in images:
+        free = (f"{image.stem}-{k}" if k > 1 else image.stem for k in count(1))
+        names.append(next(name for name in free if name not in names))
+    return names
+
+
+def _draw(image: Path, answers: dict[str, Any], folder: Path, name: str) -> None:
+    from polytask.data.decode import read_image
+    from polytask.explain.drawing import write_overlay
+
+    for file in write_overlay(read_image(image, str(image)), answers, folder, name):
+        say(f"{image}: drawn in {file}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class DataSet:
     `splits` hold the images in use: the fraction of `train`, without images that were skipped.
     `size` (height, width) is that of its own images, which the store resized from there to `input`,
     what the network sees; `pixels_digest` tells the pixels of the files. `makers` are the tasks
-    that make inputs and targets of their own from the images.
+    that make inputs and targets of their own from the images; `places` is where each comes from.
     """
 
     name: str
@@ -45,6 +45,11 @@ class DataSet:
     splits: Mapping[str, Ints]
     labels: Mapping[str, Labels]
     makers: Mapping[str, Maker] = field(default_factory=dict)
+    places: Sequence[str] = ()
+
+    def place(self, i: int) -> str:
+        """Where image `i` comes from."""
+        return self.places[i] if self.places else f"{self.name}[{i}]"
 
     @cached_property
     def values(self) -> dict[str, Value]:

@@ -187,6 +187,7 @@ def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) 
         splits=splits,
         labels=labels,
         makers=makers,
+        places=read.images.places,
     )
 
 

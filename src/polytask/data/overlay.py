@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 OPACITY = 0.5
 GREY = (128, 128, 128)  # of ignored pixels
-FRAME = (255, 40, 40)
+FRAME = (255, 214, 0)  # no mask of the first classes is yellow or blue
+RAMP = ((240, 249, 33), (248, 149, 64), (204, 71, 120), (126, 3, 168), (13, 8, 135))  # near to far
 STEP = 0.38196601125  # of the colour circle: neighbouring classes end up far apart
 
 
@@ -34,6 +35,19 @@ def with_mask(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         where = mask == number
         drawn[where] = (1 - OPACITY) * drawn[where] + OPACITY * np.array(colour)
     return drawn.round().astype(np.uint8)
+
+
+def depth_colours(depth: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Depths [H, W] as colours [H, W, 3] from near to far, the scale being that of others.
+
+    Grey where the depth is not known, which 0 stands for.
+    """
+    known = like[like > 0]
+    near, far = np.percentile(known, (2, 98)) if known.size else (0.0, 1.0)
+    place = (depth - near) / max(far - near, 1e-6) * (len(RAMP) - 1)
+    parts = [np.interp(place, range(len(RAMP)), part) for part in zip(*RAMP, strict=True)]
+    colours = np.where(depth[..., None] > 0, np.stack(parts, axis=-1), GREY)
+    return colours.round().astype(np.uint8)
 
 
 def draw_box(

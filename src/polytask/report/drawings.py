@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polytask.report import numbers
+from polytask.report.confusions import confusion_figures
 from polytask.report.figures.curves import curve_figure
 from polytask.report.figures.gain import gain_figure
 from polytask.report.figures.gates import gate_figure
@@ -153,3 +154,12 @@ def links(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
             if found:
                 break
     return figures
+
+
+def confusions(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
+    """What classes are taken for, by method and task, all seeds together."""
+    return [
+        Figure(name, svg, title)
+        for name in folder.runs
+        for title, svg in confusion_figures(folder, name, looks[name])
+    ]

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from polytask.errors import RunError
 from polytask.report import numbers
 from polytask.report.records import (
+    Answers,
+    Confusion,
     Cost,
     Filters,
     MethodResult,
@@ -39,6 +41,8 @@ class Run:
     result: RunResult | None = None
     cost: Cost | None = None
     filters: Filters | None = None
+    answers: Answers | None = None
+    confusion: Confusion | None = None
     samples: list[Path] = field(default_factory=list)
     error: str = ""
     notes: list[str] = field(default_factory=list)
@@ -201,8 +205,13 @@ def _read_run(folder: Path) -> Run:
         samples=sorted((folder / "samples").glob("*.png")),
         notes=notes,
     )
-    if (folder / "plots" / "filters.json").exists():
-        run.filters = _read(folder / "plots" / "filters.json", Filters, notes)
+    plots = folder / "plots"
+    if (plots / "filters.json").exists():
+        run.filters = _read(plots / "filters.json", Filters, notes)
+    if (plots / "answers.json").exists():
+        run.answers = _read(plots / "answers.json", Answers, notes)
+    if (plots / "confusion.json").exists():
+        run.confusion = _read(plots / "confusion.json", Confusion, notes)
     if (folder / "error.txt").exists():
         run.error = _text(folder / "error.txt", notes).strip()
     return run

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.report import drawings, numbers, sections, wording
+from polytask.report import answers, drawings, numbers, sections, wording
 from polytask.report.folder import Folder, read_folder
 from polytask.report.palette import looks
 
@@ -23,6 +23,9 @@ CONTENTS = (
     ("pareto", "Accuracy against cost"),
     ("spreads", "Seeds"),
     ("curves", "Learning curves"),
+    ("answers", "Answers"),
+    ("worst", "Worst images"),
+    ("confusion", "Confusion"),
     ("cost", "Cost"),
     ("sharing", "What is shared"),
     ("links", "Links between columns"),
@@ -81,6 +84,7 @@ def render(folder: Folder) -> str:
         lstrip_blocks=True,
     )
     environment.filters["soft"] = soft
+    environment.filters["file_name"] = answers.file_name
     script = (HERE / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.jinja").render(
@@ -103,11 +107,15 @@ def context(folder: Folder) -> dict[str, Any]:
     """Everything the template shows."""
     look = looks(list(folder.methods))
     samples, left_out = sections.samples(folder)
+    pictures = answers.Pictures()
     content: dict[str, Any] = {
         "results": sections.result_rows(folder) if _has_scores(folder) else [],
         "pareto": drawings.pareto(folder, look),
         "spreads": drawings.spreads(folder, look),
         "curves": drawings.curves(folder, look),
+        "answers": answers.shown(folder, pictures),
+        "worst": answers.worst(folder, pictures),
+        "confusion": drawings.confusions(folder, look),
         "cost": sections.cost_rows(folder),
         "sharing": drawings.sharing(folder, look),
         "links": drawings.links(folder, look),
@@ -118,6 +126,8 @@ def context(folder: Folder) -> dict[str, Any]:
         "config": folder.config,
         "versions": folder.versions,
     }
+    if pictures.left_out:
+        left_out.append(f"{pictures.left_out} picture(s) of answers, unreadable or too large")
     return {
         **content,
         "contents": [(anchor, name) for anchor, name in CONTENTS if content[anchor]],
@@ -127,6 +137,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "labels": {t: numbers.label(m) for t, m in folder.primaries.items()},
         "missing": [text for key, text in EXPECTED.items() if not content[key]],
         "left_out": left_out,
+        "split": answers.split_of(folder),
         "failures": sections.failures(folder),
         "skipped": sections.skipped(folder),
         "troubles": sections.troubles(folder),

@@ -159,3 +159,50 @@ class Filters(BaseModel):
     """`plots/filters.json`: the filters of each task, one per tapped map."""
 
     tasks: dict[str, list[FilterRecord]]
+
+
+class TaskAnswer(BaseModel):
+    """What a task says of an image, and what would have been right, in words."""
+
+    label: str = ""
+    answer: str = ""
+    loss: Number = None
+
+
+class Picture(BaseModel):
+    """Files of an image with its labels and with the answers drawn on it; `of` names a map."""
+
+    of: str = ""
+    label: str
+    answer: str | None = None
+
+
+class Example(BaseModel):
+    """An image that was scored."""
+
+    data: str = ""
+    place: str = ""
+    tasks: dict[str, TaskAnswer] = {}
+    pictures: list[Picture] = []
+
+
+class Answers(BaseModel):
+    """`plots/answers.json`: images spread over a split, and those of the highest loss by task."""
+
+    split: str = ""
+    shown: list[Example] = []
+    worst: dict[str, list[Example]] = {}
+
+
+class Counts(BaseModel):
+    """How often each true class (row) was taken for each class."""
+
+    classes: list[str]
+    counts: list[list[NonNegativeInt]]
+
+
+class Confusion(BaseModel):
+    """`plots/confusion.json`: a confusion matrix for every task that has one."""
+
+    split: str = ""
+    tasks: dict[str, Counts] = {}

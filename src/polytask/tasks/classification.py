@@ -123,6 +123,11 @@ class Classification(Task):
     def captions(self, target: Any) -> list[str]:
         return [self.classes[i] for i in target.tolist()]
 
+    def confusion(self, prediction: Any, target: Any) -> Tensor:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        return multiclass_confusion_matrix(prediction, target, len(self.classes))
+
     def chance(self, target: Any) -> dict[str, float]:
         if not len(target):
             return {}

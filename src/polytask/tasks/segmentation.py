@@ -149,6 +149,14 @@ class Segmentation(DenseTask):
             for counts in self.tally(target)
         ]
 
+    def confusion(self, prediction: Any, target: Any) -> Tensor:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        found, mask = self.scored(prediction, target)
+        return multiclass_confusion_matrix(
+            found, mask, len(self.classes), ignore_index=IGNORED, validate_args=False
+        )
+
     def tally(self, target: Any) -> Tensor:
         """Pixels of each class in each mask, [R, K]."""
         mask = target["mask"]

@@ -162,6 +162,14 @@ class Task(ABC):
         """A short text for each target, for contact sheets."""
         return [self.name for _ in range(len(target))]
 
+    def confusion(self, prediction: Value, target: Value) -> Tensor | None:
+        """How often each true class (row) was taken for each class (column), [K, K].
+
+        `None` for a task that does not choose one class a case.
+        """
+        del prediction, target
+        return None
+
     def tally(self, target: Value) -> Value:
         """What `chance` needs of targets: they themselves, unless less will do for large ones."""
         return target

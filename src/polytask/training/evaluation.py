@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
-from polytask.batch import Batch, Value
+from polytask.batch import Batch, Group, Target, Value
 from polytask.sharing.method import SharingMethod
 
 
@@ -31,8 +32,22 @@ class Scores:
         return sum(values) / len(values) if values else float("nan")
 
 
+class Watcher(Protocol):
+    """What is shown every batch that is scored, task by task."""
+
+    def see(
+        self, name: str, group: Group, target: Target, prediction: Any, loss: Tensor, weight: Tensor
+    ) -> None:
+        """A task's prediction for its labelled images, and what `Task.loss` says of it."""
+
+
 @torch.no_grad()
-def evaluate(method: SharingMethod, batches: Iterable[Batch], device: torch.device) -> Scores:
+def evaluate(
+    method: SharingMethod,
+    batches: Iterable[Batch],
+    device: torch.device,
+    watcher: Watcher | None = None,
+) -> Scores:
     """Score a method on batches; a task without a labelled image has no entry."""
     was_training = method.training
     method.eval()
@@ -52,6 +67,8 @@ def evaluate(method: SharingMethod, batches: Iterable[Batch], device: torch.devi
             weights[name] += float(weight.sum())
             metrics[name].update(*task.scored(prediction, target.value))
             seen[name].append(task.tally(target.value))
+            if watcher is not None:
+                watcher.see(name, group, target, prediction, loss, weight)
             labelled = len(group) if target.rows is None else len(target.rows)
             scores.counts[name] = scores.counts.get(name, 0) + labelled
     for name, task in method.tasks.items():

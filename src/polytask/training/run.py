@@ -24,7 +24,7 @@ from polytask.sharing.method import SharingMethod
 from polytask.tasks.task import Task
 from polytask.training import checkpoint, output
 from polytask.training.allocator import keep_freed_memory
-from polytask.training.evaluation import Scores, evaluate
+from polytask.training.evaluation import Scores, Watcher, evaluate
 from polytask.training.fingerprint import reusable, run_hash, versions
 from polytask.training.health import health_of
 from polytask.training.loop import Clock, Loop
@@ -367,8 +367,8 @@ class Run:
         stop = self.config.train.early_stop
         return stop is not None and self.unimproved > stop.patience
 
-    def _evaluate(self, split: str) -> Scores:
-        return evaluate(self.method, self.data.scoring(split), self.world.device)
+    def _evaluate(self, split: str, watcher: Watcher | None = None) -> Scores:
+        return evaluate(self.method, self.data.scoring(split), self.world.device, watcher)
 
     def _finish(self, loop: Loop) -> dict[str, Any]:
         seconds = self.clock.seconds
@@ -377,7 +377,7 @@ class Run:
             checkpoint.load_weights(best, self.method)
         checkpoint.save_weights(self.folder / output.WEIGHTS, self.method)
         self.record.write_cost(self.method)
-        val, test = self._evaluate("val"), self._evaluate("test")
+        val, test = self._last_scores()
         self.record.keep(self.record.rows)
         self._add_row(loop, "test", flat(test))
         self._explain()
@@ -408,6 +408,17 @@ class Run:
         checkpoint.write_json(self.folder / "result.json", result)
         checkpoint.drop_state(self.folder)
         return result
+
+    def _last_scores(self) -> tuple[Scores, Scores]:
+        """Those of the validation and test images; what people look at is kept on the way."""
+        from polytask.explain.confusion import Confusion
+        from polytask.explain.gallery import Gallery
+
+        gallery, confusion = Gallery(self.tasks, self.data, "val"), Confusion(self.tasks, "test")
+        scores = self._evaluate("val", gallery), self._evaluate("test", confusion)
+        for watcher in (gallery, confusion):
+            watcher.write(self.folder / "plots")
+        return scores
 
     def _explain(self) -> None:
         for name, document in self.method.explained().items():
