@@ -17,7 +17,7 @@ def archive(tmp_path):
 
 
 def read(folder, **options):
-    return Npz(source="npz", **{"path": "set.npz", **options}).read("things", folder)
+    return Npz(source="npz", **{"path": "set.npz", **options}).load("things", folder)
 
 
 def test_arrays_of_the_images_length_are_columns(archive):

@@ -88,7 +88,7 @@ def _image_size(config: Config, name: str, source: Source, tasks: Sequence[Task]
     unknown = [task for task in tasks if not task.classes]
     if side and not unknown:
         return side, side
-    images = source.read(name, config.folder)
+    images = source.load(name, config.folder)
     for task in unknown:
         task.read_labels(images)
     return (side, side) if side else first_size(images, np.arange(len(images)))

@@ -68,7 +68,7 @@ class _Check:
 
     def run(self) -> None:
         try:
-            images = self.source.read(self.name, self.config.folder)
+            images = self.source.load(self.name, self.config.folder)
         except UserError as error:
             self.faults += error.faults
             return

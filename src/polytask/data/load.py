@@ -122,7 +122,7 @@ def _gathered(faults: list[Fault]) -> Iterator[None]:
 
 
 def _read(config: Config, name: str, source: Source, tasks: Mapping[str, Task], seed: int) -> _Read:
-    images = source.read(name, config.folder)
+    images = source.load(name, config.folder)
     labels = {}
     with _all_faults(config) as faults:
         for task_name, task in tasks.items():

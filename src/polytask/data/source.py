@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from polytask.data.images import ImageSet
+from polytask.errors import DataError, Fault, unknown
+
+SHOWN = 20  # values of a column that a fault lists
 
 
 class Augment(BaseModel):
@@ -26,13 +30,19 @@ class Source(BaseModel, ABC):
     library it reads with before `read` is called.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     source: str
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images, stratified, nested"
     )
     size: int | None = Field(None, ge=1, le=4096, description="square resize, in pixels")
+    only: dict[str, list[str]] = Field(
+        {}, description="keep the images with one of these values in a column"
+    )
+    group: str | None = Field(
+        None, description="column whose equal values stay in one split: a person, a sequence"
+    )
     augment: Augment = Augment()
     val: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
     test: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
@@ -43,6 +53,33 @@ class Source(BaseModel, ABC):
         if test + info.data.get("val", 0.0) >= 1:
             raise ValueError("expected val and test to be less than 1 together")
         return test
+
+    def load(self, name: str, folder: Path) -> ImageSet:
+        """What `read` gives, narrowed to `only` and with its groups.
+
+        Raises:
+            DataError: as `read` does; or there is no such column or value.
+        """
+        images = self.read(name, folder)
+        faults: list[Fault] = []
+        for column, values in self.only.items():
+            where = f"data.{name}.only.{column}"
+            if column not in images.columns:
+                faults.append(unknown(where, "column", column, images.columns))
+                continue
+            found = {str(cell) for cell in images.columns[column] if cell is not None}
+            faults += [
+                unknown(where, "value", value, sorted(found)[:SHOWN])
+                for value in values
+                if value not in found
+            ]
+        if self.group is not None and self.group not in images.columns:
+            faults.append(unknown(f"data.{name}.group", "column", self.group, images.columns))
+        if faults:
+            raise DataError(faults)
+        if self.group is not None:
+            images = replace(images, groups=images.columns[self.group])
+        return images.narrowed(self.only) if self.only else images
 
     @abstractmethod
     def read(self, name: str, folder: Path) -> ImageSet:

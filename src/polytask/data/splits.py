@@ -66,18 +66,23 @@ def complete_splits(images: ImageSet, source: Source, strata: np.ndarray) -> dic
     """The splits as given; `val` and `test`, where missing, are carved out of `train`, stratified.
 
     Without any split all images count as `train`. A class keeps its share of each split to within
-    one image, and at least one image in `train`.
+    one image, and at least one image in `train`. Images of one group stay together; what is said of
+    images then holds for groups, the class of one being that of its first image.
 
     Raises:
-        DataError: there is no `train`, or a split is empty.
+        DataError: there is no `train`, a split is empty, or a group is in two given splits.
     """
     where, given = f"data.{images.name}", images.splits
     if given and "train" not in given:
         raise DataError.at(where, f"has only the splits {', '.join(given)}.", "Add train.")
+    group = _groups(images)
+    _check_groups(images, group)
     pool = given.get("train", np.arange(len(images)))
     wanted = {"test": source.test, "val": source.val}
     shares = {split: share for split, share in wanted.items() if split not in given}
-    parts = _carve(pool, strata[pool], shares)
+    first = pool[np.unique(group[pool], return_index=True)[1]]
+    chosen = _carve(first, strata[first], shares)
+    parts = {split: pool[np.isin(group[pool], group[rows])] for split, rows in chosen.items()}
     splits = {**parts, **{split: rows for split, rows in given.items() if split != "train"}}
     empty = [s for s in SPLITS if not len(splits[s]) and (s != "val" or source.val)]
     if empty:
@@ -93,6 +98,40 @@ def complete_splits(images: ImageSet, source: Source, strata: np.ndarray) -> dic
             ]
         )
     return splits
+
+
+def _groups(images: ImageSet) -> np.ndarray:
+    """The number of each image's group, [N], an image without one being its own."""
+    if images.groups is None:
+        return np.arange(len(images))
+    numbers: dict[object, int] = {}
+    return np.array(
+        [
+            numbers.setdefault(i if cell is None else str(cell), len(numbers))
+            for i, cell in enumerate(images.groups)
+        ],
+        dtype=int,
+    )
+
+
+def _check_groups(images: ImageSet, group: np.ndarray) -> None:
+    if images.groups is None:
+        return
+    home: dict[int, tuple[str, int]] = {}
+    faults = []
+    for split, rows in images.splits.items():
+        for i in rows.tolist():
+            other, first = home.setdefault(int(group[i]), (split, i))
+            if other != split:
+                faults.append(
+                    Fault(
+                        images.place(i),
+                        f"group {images.groups[i]} is in {split}, and in {other} at "
+                        f"{images.place(first)}; expected one split.",
+                    )
+                )
+    if faults:
+        raise DataError(capped(faults))
 
 
 def _carve(

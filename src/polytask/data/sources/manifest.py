@@ -1,4 +1,4 @@
-"""A CSV or Parquet table: a column `image`, perhaps `split`, and any number of label columns.
+"""A CSV or Parquet table: a column `image`, perhaps `split` and `group`, and any label columns.
 
 Source: your own files.
 """
@@ -21,6 +21,8 @@ from polytask.errors import DataError, Fault, capped, nearest, one_of
 
 class Manifest(Source):
     """One row an image; a blank cell means "not labelled"; a label may be the path of a mask.
+
+    Images with the same `group` (a patient, a scene) stay in one split.
 
     A path is relative to the manifest's folder and stays inside it unless `allow_outside` is set.
     """
@@ -45,10 +47,18 @@ class Manifest(Source):
         columns = {
             column: [self._label(cell, path.parent) for cell in cells]
             for column, cells in table.columns.items()
-            if column not in ("image", "split")
+            if column not in ("image", "split", "group")
         }
         only = next(iter(columns)) if len(columns) == 1 else None
-        return ImageSet(name, images, columns, splits, table.places, default_label=only)
+        return ImageSet(
+            name,
+            images,
+            columns,
+            splits,
+            table.places,
+            default_label=only,
+            groups=table.columns.get("group"),
+        )
 
     def _images(self, table: Table, folder: Path, faults: list[Fault]) -> list[Any]:
         images = []

@@ -26,9 +26,6 @@ class Npz(Source):
     split: str | None = Field(
         None, description="array of train, val and test; or of booleans, true for test"
     )
-    only: dict[str, list[str]] = Field(
-        {}, description="keep the images with one of these values in a column"
-    )
 
     def read(self, name: str, folder: Path) -> ImageSet:
         path = locate(name, self.path, folder)
@@ -41,29 +38,20 @@ class Npz(Source):
         columns = {
             k: a for k, a in arrays.items() if k != self.images and a.shape == images.shape[:1]
         }
-        kept = np.ones(len(images), dtype=bool)
-        for column, values in self.only.items():
-            cells = _named(name, path, columns, f"only.{column}", column).astype(str)
-            for value in values:
-                if value not in cells:
-                    where = f"data.{name}.only.{column}"
-                    raise DataError(unknown(where, "value", value, np.unique(cells)[:20].tolist()))
-            kept &= np.isin(cells, values)
-        index = np.flatnonzero(kept)
-        splits = self._splits(name, path, columns, index)
-        labels = {k: a[index].tolist() for k, a in columns.items() if k != self.split}
+        splits = self._splits(name, path, columns)
+        labels = {k: a.tolist() for k, a in columns.items() if k != self.split}
         only = next(iter(labels)) if len(labels) == 1 else None
-        places = [f"{path}[{i}]" for i in index]
+        places = [f"{path}[{i}]" for i in range(len(images))]
         return ImageSet(
-            name, images[index], labels, splits, places, "label" if "label" in labels else only
+            name, images, labels, splits, places, "label" if "label" in labels else only
         )
 
     def _splits(
-        self, name: str, path: Path, columns: dict[str, np.ndarray], index: np.ndarray
+        self, name: str, path: Path, columns: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         if self.split is None:
             return {}
-        said = _named(name, path, columns, "split", self.split)[index]
+        said = _named(name, path, columns, "split", self.split)
         if said.dtype == bool:
             said = np.where(said, "test", "train")
         said = said.astype(str)
