@@ -51,6 +51,16 @@ def test_values_are_yaml():
     assert [entry.key for entry in config.methods] == ["single", "plain"]
 
 
+def test_null_leaves_a_task_or_a_data_set_out():
+    config = read("tasks.shape=null", "data.right=null", "methods=[hard]")
+    assert list(config.tasks) == ["read"]
+    assert list(config.data) == ["left"]
+    (fault,) = told("tasks.shap=null")
+    assert 'got no task "shap"' in fault
+    (fault,) = told("data.right=null")
+    assert "tasks.shape.data" in fault
+
+
 @given(epochs=st.integers(1, 100_000), clip=st.floats(1e-6, 1e6), seeds=st.sets(st.integers(0, 99)))
 def test_numbers_arrive_as_they_are_written(epochs, clip, seeds):
     chosen = sorted(seeds | {0})

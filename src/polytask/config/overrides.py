@@ -1,4 +1,7 @@
-"""`key.path=value` after a config on the command line, put into its nodes."""
+"""`key.path=value` after a config on the command line, put into its nodes.
+
+`tasks.NAME=null` and `data.NAME=null` leave a task or a data set out.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +62,14 @@ def _put(node: Node | None, key: Key, value: Node, above: Key) -> Node:
         return replace(node, value=items)
     if not isinstance(node.value, dict):
         raise _no_keys(node, above)
-    if below is None and rest and len(above) == 1 and above[0] in OPEN and node.value:
+    is_open = len(above) == 1 and above[0] in OPEN
+    is_left_out = is_open and not rest and value.value is None
+    if below is None and (rest or is_left_out) and is_open and node.value:
         known = list(node.value)
         problem = f'got no {OPEN[str(above[0])]} "{step}"; expected {one_of(known)}.'
         raise _NoSuchKey(problem, nearest(step, known))
+    if is_left_out:
+        return replace(node, value={k: v for k, v in node.value.items() if k != step})
     return replace(node, value={**node.value, step: _put(below, rest, value, (*above, step))})
 
 

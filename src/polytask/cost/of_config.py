@@ -84,14 +84,14 @@ def streams_of(
 
 def _image_size(config: Config, name: str, source: Source, tasks: Sequence[Task]) -> Size:
     """The size of a data set's images; classes that its tasks lack are read on the way."""
-    side = source.size or config.image_size
+    sides = source.sides(config.image_size)
     unknown = [task for task in tasks if not task.classes]
-    if side and not unknown:
-        return side, side
+    if sides and not unknown:
+        return sides
     images = source.load(name, config.folder)
     for task in unknown:
         task.read_labels(images)
-    return (side, side) if side else first_size(images, np.arange(len(images)))
+    return sides or first_size(images, np.arange(len(images)))
 
 
 def _union(sizes: Mapping[str, Size]) -> Size:

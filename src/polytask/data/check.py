@@ -100,8 +100,8 @@ class _Check:
         readable = seen.sizes[seen.channels > 0, ::-1]
         if not len(readable):
             return dict(labels)
-        side = self.source.size or self.config.image_size
-        size = (side, side) if side else (int(readable[0][0]), int(readable[0][1]))
+        own = (int(readable[0][0]), int(readable[0][1]))
+        size = self.source.sides(self.config.image_size) or own
         fitted = {}
         for name, label in labels.items():
             try:
@@ -138,8 +138,7 @@ class _Check:
             self._note(
                 f"{_images(len(rows))}: {change} ({_some([images.place(i) for i in rows])})."
             )
-        is_resized = self.source.size is not None or self.config.image_size is not None
-        if self.tasks and not is_resized:
+        if self.tasks and self.source.sides(self.config.image_size) is None:
             self.faults += size_faults(self.name, seen.sizes[seen.channels > 0, ::-1])
 
     def _duplicates(self, images: ImageSet, seen: Scan, splits: Mapping[str, np.ndarray]) -> None:

@@ -11,6 +11,9 @@ and `Decoded.changes` says how, so that `polytask check` can tell:
 - the rotation that a camera wrote into EXIF is applied: labels refer to the upright picture.
 
 Masks are pictures whose pixels are numbers of classes: they keep every value as it is written.
+
+An NPY file does for each of them: an image of uint8, or of floats from 0 to 1; a mask of whole
+numbers, −1 where a pixel is ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TypeGuard, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -36,6 +39,7 @@ MAX_PIXELS = 80_000_000
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 ORIENTATION = 0x0112
+ROUNDING = 1e-3  # by which floats of 0 to 1 may miss their range
 UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -72,6 +76,10 @@ def decode(image: ImageLike, place: str) -> Decoded:
     """Decode as `read_image` does, and say what was changed."""
     if isinstance(image, np.ndarray):
         return Decoded(_as_pixels(image, place))
+    if is_npy(image):
+        values = read_npy(image, place)
+        changes = () if values.dtype == np.uint8 else ("0 to 1 scaled to 8 bits",)
+        return Decoded(_as_pixels(_in_8_bits(values, place), place), changes)
     return _from_file(image, place, _decode)
 
 
@@ -85,6 +93,8 @@ def read_mask(mask: ImageLike | Callable[[], np.ndarray], place: str) -> np.ndar
     """
     if callable(mask):
         return mask()
+    if is_npy(mask):
+        mask = _ignoring(read_npy(mask, place))
     if isinstance(mask, np.ndarray):
         try:
             return _as_classes(mask)
@@ -93,13 +103,62 @@ def read_mask(mask: ImageLike | Callable[[], np.ndarray], place: str) -> np.ndar
     return _from_file(mask, place, _decode_mask)
 
 
-def read_values(values: ImageLike, place: str) -> np.ndarray:
+def read_values(values: ImageLike | Callable[[], np.ndarray], place: str) -> np.ndarray:
     """Decode the numbers of pixels as they are written: [H, W], or [H, W, 3] of a colour file.
+
+    Some sources give values that are computed when they are read.
 
     Raises:
         DataError: the file can't be read, or has neither one number a pixel nor three.
     """
+    if callable(values):
+        return values()
+    if is_npy(values):
+        return read_npy(values, place)
     return values if isinstance(values, np.ndarray) else _from_file(values, place, _decode_values)
+
+
+def is_npy(image: object) -> TypeGuard[Path]:
+    """Whether it is the path of an array that NumPy wrote."""
+    return isinstance(image, Path) and image.suffix.lower() == ".npy"
+
+
+def read_npy(path: Path, place: str) -> np.ndarray:
+    """The numbers of an NPY file, [H, W] or [H, W, 3]; a last axis of one number is dropped.
+
+    Raises:
+        DataError: it can't be read, is too large, or holds something else.
+    """
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # a pickle could run code
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError.at(place, f"{path} is no NPY array of numbers: {error}") from error
+    if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):
+        problem = f"{path} is an array of {values.dtype} {list(values.shape)}"
+        raise DataError.at(place, f"{problem}; expected numbers [H, W] or [H, W, 3].")
+    if values.size > 3 * MAX_PIXELS:
+        raise DataError.at(place, f"{path} is too large: {list(values.shape)}")
+    read = np.array(values)
+    return read[..., 0] if read.ndim == 3 and read.shape[2] == 1 else read
+
+
+def _in_8_bits(values: np.ndarray, place: str) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind != "f" or not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        problem = f"an array of {values.dtype} from {low:g} to {high:g}"
+        raise DataError.at(place, f"got {problem}; expected uint8, or floats from 0 to 1.")
+    return np.asarray((values * 255).round().clip(0, 255), np.uint8)
+
+
+def _ignoring(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as integers, and −1 as 255, which both say that a pixel is ignored."""
+    whole = values.round() if values.dtype.kind == "f" else values
+    if not np.array_equal(whole, values):
+        return values
+    wide = whole.astype(np.int64)
+    return np.where(wide == -1, 255, wide)
 
 
 def _from_file(image: Path | bytes, place: str, read: Callable[[IO[bytes]], T]) -> T:

@@ -130,10 +130,10 @@ def _read(config: Config, name: str, source: Source, tasks: Mapping[str, Task], 
                 labels[task_name] = task.read_labels(images)
     classes = {task_name: task.classes for task_name, task in tasks.items()}
     splits = read_splits(images, source, labels, classes, seed)
-    side = source.size or config.image_size
+    sides = source.sides(config.image_size)
     used = np.unique(np.concatenate(list(splits.values())))
-    size = (side, side) if side else first_size(images, used)
-    return _Read(source, tasks, images, labels, splits, size, is_resized=side is not None)
+    size = sides or first_size(images, used)
+    return _Read(source, tasks, images, labels, splits, size, is_resized=sides is not None)
 
 
 def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -12,6 +13,8 @@ from polytask.data.images import ImageSet
 from polytask.errors import DataError, Fault, unknown
 
 SHOWN = 20  # values of a column that a fault lists
+
+Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Augment(BaseModel):
@@ -36,7 +39,9 @@ class Source(BaseModel, ABC):
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images, stratified, nested"
     )
-    size: int | None = Field(None, ge=1, le=4096, description="square resize, in pixels")
+    size: Side | tuple[Side, Side] | None = Field(
+        None, description="resize, in pixels: a number for a square, or [height, width]"
+    )
     only: dict[str, list[str]] = Field(
         {}, description="keep the images with one of these values in a column"
     )
@@ -53,6 +58,14 @@ class Source(BaseModel, ABC):
         if test + info.data.get("val", 0.0) >= 1:
             raise ValueError("expected val and test to be less than 1 together")
         return test
+
+    def sides(self, image_size: int | None) -> tuple[int, int] | None:
+        """The height and width that images are brought to: own ones, else those of all data sets.
+
+        `None` where nothing says so, and images stay as they are.
+        """
+        side = self.size or image_size
+        return (side, side) if isinstance(side, int) else side
 
     def load(self, name: str, folder: Path) -> ImageSet:
         """What `read` gives, narrowed to `only` and with its groups.

@@ -97,20 +97,22 @@ class Model:
         return self._prepared(_decoded(image), task)
 
     def _prepared(self, pixels: Pixels, task: str) -> Tensor:
-        data = self.tasks[task].data
-        own = self._config.data[data].size if data is not None else None
-        side = own or self._config.image_size
-        size = (side, side) if side else None
+        size = self._sides(task)
         return prepare(pixels, self.input_of(task), self.normalisation, size)
+
+    def _sides(self, task: str) -> tuple[int, int] | None:
+        """The height and width that images are brought to first, where the config says so."""
+        data, all_sets = self.tasks[task].data, self._config.image_size
+        if data is not None:
+            return self._config.data[data].sides(all_sets)
+        return (all_sets, all_sets) if all_sets else None
 
     def _inputs(self, pixels: Pixels, task: str) -> Tensor:
         """What the task's path takes of one image: a pretext task makes it, as in scoring."""
         own = self.tasks[task]
         if not isinstance(own, PretextTask):
             return self._prepared(pixels, task)[None]
-        data = self._config.data[own.data] if own.data is not None else None
-        side = (data.size if data is not None else None) or self._config.image_size
-        size = (side, side) if side else (pixels.shape[0], pixels.shape[1])
+        size = self._sides(task) or (pixels.shape[0], pixels.shape[1])
         seen = coloured(fit(pixels, [size])[None])
         none = np.zeros(1, np.int64)
         raw = Raw(seen, none, none, 0, none, lambda numbers: seen[numbers], is_training=False)

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.data.decode import resize_mask
+from polytask.data.decode import read_values, resize_mask
 from polytask.data.images import ImageSet
 from polytask.errors import DataError
 from polytask.tasks.dense import DenseOptions, DenseTask
-from polytask.tasks.label_maps import check_size, each_map, map_cells, read_map
+from polytask.tasks.label_maps import check_size, each_map, map_cells
 from polytask.tasks.task import FeatureShape, Labels, Size
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Depth(DenseTask):
 
         def read(i: int) -> None:
             place, column = images.place(i), self.options.label
-            found = read_map(labels.value[i], place)
+            found = read_values(labels.value[i], place)
             if found.ndim != 2:
                 problem = f"{column}: the map has {found.shape[2]} numbers a pixel; expected one."
                 raise DataError.at(place, problem)

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from polytask.data.decode import MAX_PIXELS, read_values
 from polytask.data.images import ImageSet
 from polytask.data.store import THREADS
 from polytask.errors import DataError, Fault
 from polytask.tasks.columns import cells_of, raise_faults
-
-NPY = ".npy"
 
 
 def map_cells(images: ImageSet, column: str, task: str, what: str) -> list[Any]:
@@ -41,30 +37,6 @@ def map_cells(images: ImageSet, column: str, task: str, what: str) -> list[Any]:
         ]
     )
     return cells
-
-
-def read_map(cell: Any, place: str) -> np.ndarray:
-    """The values of a label map, [H, W] or [H, W, 3], as they are written.
-
-    Raises:
-        DataError: it can't be read; the reason is named.
-    """
-    if isinstance(cell, Path) and cell.suffix.lower() == NPY:
-        return _read_npy(cell, place)
-    return read_values(cell, place)
-
-
-def _read_npy(path: Path, place: str) -> np.ndarray:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError.at(place, f"{path} is no NPY array of numbers: {error}") from error
-    if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):
-        problem = f"{path} is an array of {values.dtype} {list(values.shape)}"
-        raise DataError.at(place, f"{problem}; expected numbers [H, W] or [H, W, 3].")
-    if values.size > 3 * MAX_PIXELS:
-        raise DataError.at(place, f"{path} is too large: {list(values.shape)}")
-    return np.array(values)
 
 
 def each_map(rows: Sequence[int], read: Callable[[int], None]) -> None:

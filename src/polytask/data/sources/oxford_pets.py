@@ -21,11 +21,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from polytask.data.files import Found, find_images, find_texts, locate, shown
+from polytask.data.files import find_images, find_texts, locate, shown
 from polytask.data.images import ImageSet
 from polytask.data.objects import EDGES
+from polytask.data.scenes import all_there, by_name
 from polytask.data.source import Source
-from polytask.errors import DataError, Fault, capped
+from polytask.errors import DataError
 
 SPECIES = ("cat", "dog")  # 1 and 2 in list.txt
 
@@ -59,16 +60,8 @@ class OxfordPets(Source):
         pets = _pets(root)
         if self.use == "boxed":
             pets = [pet for pet in pets if pet.box is not None]
-        images = _by_name(found, "images")
-        trimaps = _by_name(found, "trimaps")
-        faults = [
-            Fault(f"{root}", f"{pet.name} is listed, but there is no {what}.")
-            for pet in pets
-            for what, there in (("image", images), ("trimap", trimaps))
-            if pet.name not in there
-        ]
-        if faults:
-            raise DataError(capped(faults))
+        images, trimaps = by_name(found, "images"), by_name(found, "trimaps")
+        all_there(root, [pet.name for pet in pets], {"image": images, "trimap": trimaps})
         boxes = [pet.box or (None,) * 4 for pet in pets]
         columns: dict[str, list[Any]] = {
             "breed": [pet.breed for pet in pets],
@@ -86,10 +79,6 @@ class OxfordPets(Source):
             places=[shown(root, images[pet.name]) for pet in pets],
             default_label="breed",
         )
-
-
-def _by_name(found: list[Found], folder: str) -> dict[str, Found]:
-    return {f.below.stem: f for f in found if f.below.parent.name == folder}
 
 
 def _pets(root: Path) -> list[Pet]:
