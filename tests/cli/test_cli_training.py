@@ -253,6 +253,11 @@ def test_cost_prints_every_method_and_task(polytask, scenes):
         assert found["single"]["total"][figure] == sum(task[figure] for task in tasks)
         shallow = found["multi_exit"]["tasks"]["shape"][figure]
         assert shallow < found["hard"]["tasks"]["shape"][figure]
+    timed = polytask("cost", scenes, "--latency", "--json").json["methods"]
+    for name, cost in timed.items():
+        for task, path in cost["tasks"].items():
+            assert path.pop("latency_ms") > 0
+            assert path == found[name]["tasks"][task]
     text = polytask("cost", scenes).out
     assert f"{found['hard']['total']['params']:,}" in text
 

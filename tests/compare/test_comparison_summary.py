@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from statistics import median
 
 import pytest
 from run_results import finished
@@ -166,6 +167,18 @@ def test_a_metric_that_is_no_number_is_null(plan, outcomes):
     hard = summed(plan, [*without(outcomes, "hard", 1), nan])["methods"]["hard"]
     assert hard["tasks"]["read"]["accuracy"]["per_seed"][1] is None
     assert hard["delta_m"]["left_out"] == {"read": "no own score"}
+
+
+def test_latency_is_the_median_of_the_runs(plan, outcomes):
+    for outcome, milliseconds in zip(
+        [o for o in outcomes if o.method == "hard"], (3.0, 9.0, 4.0), strict=False
+    ):
+        outcome.result["latency_ms"] = {"read": milliseconds, "depth": 1.0}
+    methods = summed(plan, outcomes)["methods"]
+    found = methods["hard"]["cost"]["tasks"]["read"]
+    measured = [o.result["latency_ms"]["read"] for o in outcomes if o.method == "hard"]
+    assert found == {"params": 200, "macs": 5000, "latency_ms": median(measured)}
+    assert methods["single"]["cost"]["tasks"]["read"] == {"params": 200, "macs": 5000}
 
 
 def test_training_time_is_that_of_one_run(plan, outcomes):

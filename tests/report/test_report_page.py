@@ -297,6 +297,19 @@ def test_own_parameters_are_what_the_path_holds_beyond_the_shared_units(comparis
     assert row[3][0] == f"{own / 1000:.2f} k"
 
 
+def test_costs_tell_what_masks_leave_and_the_latency(comparison):
+    results = json.loads((comparison / "results.json").read_text())
+    path = results["methods"]["hard_filter"]["cost"]["tasks"]["read_print"]
+    macs = path["macs"]
+    path |= {"effective_macs": macs // 2, "latency_ms": 0.41251}
+    (comparison / "results.json").write_text(json.dumps(results))
+    rows = [[cell for cell, _ in row] for row in page_of(comparison).rows["cost"]]
+    (measured,) = [row for row in rows if "0.413 ms" in row]
+    left = f"{macs / 1e6:.1f} M ({macs // 2 / 1e6:.1f} M)"
+    assert measured[measured.index("0.413 ms") - 1] == left
+    assert sum("(" in cell for row in rows for cell in row) == 1
+
+
 def test_a_cut_off_line_of_metrics_is_counted(comparison):
     path = comparison / "hard_filter" / "seed0" / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])

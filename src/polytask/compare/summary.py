@@ -95,7 +95,6 @@ class Summary:
 
     def _method(self, key: str) -> dict[str, Any]:
         found = None if key == BASELINE else self.gains(key)
-        costs = [run.cost for run in self.runs[key] if run.cost is not None]
         results = self._results(key)
         return {
             "tasks": self._metrics(key),
@@ -103,7 +102,7 @@ class Summary:
             "gains": _gains(found, self.plan.seeds),
             "validation_delta_m": self._on_validation(key),
             "verdict": None if found is None else self._verdict(key, found),
-            "cost": costs[0] if costs else {"total": None, "tasks": {}},
+            "cost": self._cost(key),
             "health": self._health(key),
             "samples": results[0]["samples"] if results else {},
             "extra_samples": results[0]["extra_samples"] if results else 0,
@@ -114,6 +113,17 @@ class Summary:
                 if o.failure is not None
             ],
         }
+
+    def _cost(self, key: str) -> dict[str, Any]:
+        """What its first run counted, and the median over runs of what they measured."""
+        costs = [run.cost for run in self.runs[key] if run.cost is not None]
+        if not costs:
+            return {"total": None, "tasks": {}}
+        tasks = {}
+        for task, path in costs[0]["tasks"].items():
+            measured = [r["latency_ms"][task] for r in self._results(key) if "latency_ms" in r]
+            tasks[task] = {**path, "latency_ms": statistics.median(measured)} if measured else path
+        return {**costs[0], "tasks": tasks}
 
     def _metrics(self, key: str) -> dict[str, dict[str, dict[str, Any]]]:
         by_seed = {

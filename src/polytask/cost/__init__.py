@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from polytask.cost.count import Convention
 from polytask.cost.model import Cost, TaskCost, TotalCost, UnitCost, measure
-from polytask.cost.of_config import cost_of_config
-from polytask.cost.timing import latency
+from polytask.cost.of_config import cost_of_config, latencies_of_config
+from polytask.cost.timing import latencies, latency
 
 __all__ = [
     "Convention",
@@ -14,6 +14,8 @@ __all__ = [
     "TotalCost",
     "UnitCost",
     "cost_of_config",
+    "latencies",
+    "latencies_of_config",
     "latency",
     "measure",
 ]

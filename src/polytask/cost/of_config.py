@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from polytask import tasks as task_kinds
 from polytask.batch import Input
 from polytask.cost.count import Convention
 from polytask.cost.model import Cost, measure
+from polytask.cost.timing import latencies
 from polytask.data.making import own_stream
 from polytask.data.pipeline import TOGETHER
 from polytask.data.prepare import Size
@@ -23,6 +24,7 @@ from polytask.tasks.task import PretextTask, Task
 
 if TYPE_CHECKING:
     from polytask.config.models import Config
+    from polytask.sharing.method import SharingMethod
 
 CHANNELS = 3  # grey images are repeated
 
@@ -36,17 +38,28 @@ def cost_of_config(config: Config, convention: Convention = "plain") -> dict[str
     Raises:
         UserError: data or labels are wrong, or a method does not fit its tasks or the backbone.
     """
+    return {key: measure(method, convention) for key, method in _untrained(config, "meta")}
+
+
+def latencies_of_config(config: Config) -> dict[str, dict[str, float]]:
+    """Measure every task's path of every method, in milliseconds, with initial weights.
+
+    Raises:
+        UserError: as `cost_of_config`.
+    """
+    return {key: latencies(method, runs=20) for key, method in _untrained(config, "cpu")}
+
+
+def _untrained(config: Config, device: str) -> Iterator[tuple[str, SharingMethod]]:
     tasks = task_kinds.build(config.tasks)
     streams, stream_of = streams_of(config, tasks)
     # Weights cost nothing to leave out: their values change no count.
     untrained = {"pretrained": False, "weights": None, "init": None}
     plain = config.model_copy(update={"backbone": config.backbone.model_copy(update=untrained)})
-    found = {}
     for entry in config.methods:
-        with torch.device("meta"):
+        with torch.device(device):
             method = build_method(plain, entry, tasks, streams, stream_of, config.seeds[0])
-        found[entry.key] = measure(method, convention)
-    return found
+        yield entry.key, method.eval()
 
 
 def streams_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -120,8 +121,12 @@ def _choices(model: Model, budget: Budget) -> Iterator[tuple[Question, Choice]]:
         if score is not None and not result["higher_is_better"][task]:
             score = -score
         path = cost["tasks"][task] if cost else {}
-        used = budget.used(path, lambda task=task: latency(model.path(task), model.input_of(task)))  # type: ignore[misc]
+        used = budget.used(path, partial(_milliseconds, model, task))
         yield question, Choice(model, task, used, score, metric)
+
+
+def _milliseconds(model: Model, task: str) -> float:
+    return latency(model.path(task), model.input_of(task), model.tasks[task].views)
 
 
 def _refusal(folder: Path, budget: Budget, choices: list[Choice]) -> Fault:

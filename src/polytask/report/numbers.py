@@ -98,6 +98,13 @@ def times(ratio: float | None) -> str:
     return ABSENT if ratio is None or not math.isfinite(ratio) else f"{ratio:.2f}×"
 
 
+def milliseconds(amount: float | None) -> str:
+    """A latency in three digits: `0.412 ms`, `35.1 ms`."""
+    if amount is None or not math.isfinite(amount):
+        return ABSENT
+    return f"{amount:#.3g} ms" if amount < 100 else f"{amount:.0f} ms"
+
+
 def duration(seconds: float | None) -> str:
     """`0.8 s`, `48 s`, `2 min 05 s`, `1 h 12 min`."""
     if seconds is None or not math.isfinite(seconds):

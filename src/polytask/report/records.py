@@ -55,8 +55,13 @@ class Size(BaseModel):
 
 
 class PathCost(Size):
-    """What one task's path costs, unit by unit where known."""
+    """What one task's path costs, unit by unit where known; `own` is what it adds to others',
+    `effective` without masked weights, `latency_ms` as measured for one image."""
 
+    own_params: NonNegativeInt | None = None
+    effective_params: NonNegativeInt | None = None
+    effective_macs: NonNegativeInt | None = None
+    latency_ms: Number = None
     units: list[Unit] = []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from polytask.report import numbers
 from polytask.report.folder import Folder, Run
-from polytask.report.records import MethodResult
+from polytask.report.records import MethodResult, PathCost
 from polytask.report.wording import listed
 
 SIGNS = {"helps": "▲", "hurts": "▼", "unclear": "◇"}
@@ -135,8 +135,22 @@ def reasons(folder: Folder) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _path_cells(path: PathCost | None) -> list[Cell]:
+    """Parameters, MACs and latency of a path, in brackets what masks leave of them."""
+    if path is None:
+        return [Cell(numbers.ABSENT)] * 3
+    sizes = (path.params, path.effective_params), (path.macs, path.effective_macs)
+    cells = []
+    for dense, effective in sizes:
+        is_masked = effective is not None and effective < dense
+        left = f" ({numbers.count(effective)})" if is_masked else ""
+        cells.append(Cell(f"{numbers.count(dense)}{left}", dense, title=f"{dense:,}"))
+    return [*cells, Cell(numbers.milliseconds(path.latency_ms), path.latency_ms)]
+
+
 def cost_rows(folder: Folder) -> list[Row]:
-    """Parameters and MACs of each task's path and in all, against `single`, and training time."""
+    """Parameters, MACs and latency of each task's path, what everything takes together, against
+    `single`, and training time."""
     single = folder.methods.get("single", MethodResult()).cost
     rows = []
     for name, method in folder.methods.items():
@@ -144,9 +158,7 @@ def cost_rows(folder: Folder) -> list[Row]:
             continue
         cells = []
         for task in folder.tasks:
-            path = method.cost.tasks.get(task)
-            sizes = (path.params, path.macs) if path else (None, None)
-            cells += [Cell(numbers.count(s), s, title="" if s is None else f"{s:,}") for s in sizes]
+            cells += _path_cells(method.cost.tasks.get(task))
         cells += _size_cells(method)
         if folder.is_comparison:
             own, base = method.cost.total, single.total if single else None
@@ -238,7 +250,10 @@ def _parameters(method: MethodResult, task: str) -> tuple[str, str]:
     elsewhere = {u.name for t, p in paths.items() if t != task for u in p.units if "/" in u.name}
     units = paths[task].units
     shared = sum(u.params for u in units if u.owner == "shared" or u.name in elsewhere)
-    return numbers.count(shared), numbers.count(max(paths[task].params - shared, 0))
+    own = paths[task].own_params
+    if own is None:
+        own = max(paths[task].params - shared, 0)
+    return numbers.count(shared), numbers.count(own)
 
 
 def _waiting(runs: list[Run]) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from polytask import tasks as task_kinds
 from polytask.budget import Budget, Unit, amount
 from polytask.config.search import SearchConfig, Value
-from polytask.cost import latency, measure
+from polytask.cost import latencies, measure
 from polytask.cost.of_config import streams_of
 from polytask.errors import Diverged, RunError, UserError
 from polytask.search.space import Space, space_of
@@ -186,7 +186,7 @@ class _Search:
                 plain, entry, self.tasks, self.streams, self.stream_of, config.seeds[0]
             )
         if self.unit == "ms":
-            found = [latency(method.path(t), method.setting.input_of(t)) for t in self.tasks]
+            found = list(latencies(method, runs=20).values())
         else:
             cost = measure(method).as_dict()
             if self.options.of == "total":

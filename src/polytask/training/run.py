@@ -15,6 +15,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from polytask import tasks as task_kinds
+from polytask.cost import latencies
 from polytask.data.load import load_data
 from polytask.data.pipeline import Data
 from polytask.errors import RunError
@@ -398,6 +399,7 @@ class Run:
             "normalisation": asdict(self.data.normalisation),
             "fingerprint": self.data.fingerprint,
             "versions": versions(),
+            "latency_ms": {n: round(ms, 4) for n, ms in latencies(self.method).items()},
             "skipped": self.data.skipped,
             "train_seconds": round(seconds, 3),
             "waited_seconds": round(self.data.waited, 3),
