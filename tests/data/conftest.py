@@ -13,7 +13,6 @@ from polytask.config.models import Config
 from polytask.data.images import ImageSet
 from polytask.data.load import load_data
 from polytask.data.source import Source
-from polytask.data.store import MEMORY
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.task import Task
 
@@ -69,7 +68,7 @@ def build(
     tasks: Mapping[str, tuple[str, str]],
     more: Mapping[str, Task] | None = None,
     seed: int = 0,
-    memory: int = MEMORY,
+    memory: int | None = None,
     batch: int = 8,
     **config: Any,
 ) -> Any:

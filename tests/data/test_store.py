@@ -3,9 +3,10 @@ import pytest
 from PIL import Image
 
 from polytask.data.images import ImageSet
-from polytask.data.store import CHUNK, MEMORY, LazyStore, MemoryStore, fill, first_size
+from polytask.data.store import CHUNK, LazyStore, MemoryStore, fill, first_size
 from polytask.errors import DataError
 
+MEMORY = 2 << 30
 ALL = [MEMORY, 0]  # kept in memory, decoded when drawn
 
 

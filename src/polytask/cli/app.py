@@ -25,6 +25,7 @@ from polytask.cli.explain import explain
 from polytask.cli.export import export
 from polytask.cli.init import init
 from polytask.cli.list import list_names
+from polytask.cli.pack import pack
 from polytask.cli.predict import predict
 from polytask.cli.pretrain import pretrain
 from polytask.cli.report import report
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cost": cost,
     "search": search,
     "affinity": affinity,
+    "pack": pack,
     "report": report,
     "reproduce": reproduce,
     "predict": predict,

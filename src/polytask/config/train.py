@@ -146,6 +146,15 @@ class TrainConfig(Section):
         description="mean over a task's own images, summed over tasks; or over all images",
     )
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="threads that read images; a core each, at most 8, unless said",
+    )
+    memory: float = Field(
+        2.0, ge=0, description="GiB of decoded images to keep; beyond, they are read when drawn"
+    )
     channels_last: bool = Field(
         True, description="the memory layout that is fastest on most devices"
     )

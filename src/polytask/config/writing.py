@@ -66,7 +66,8 @@ def differences(old: Config, new: Config) -> list[str]:
 def _comparable(config: Config) -> dict[str, Any]:
     values = config.data_dict()
     methods = {entry.key: {entry.name: entry.options} for entry in config.methods}
-    return {**values, "methods": methods, "name": None, "folder": None}
+    train = {**values["train"], "workers": None}
+    return {**values, "methods": methods, "train": train, "name": None, "folder": None}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -100,12 +100,13 @@ class _Check:
         readable = seen.sizes[seen.channels > 0, ::-1]
         if not len(readable):
             return dict(labels)
-        own = (int(readable[0][0]), int(readable[0][1]))
-        size = self.source.sides(self.config.image_size) or own
+        first = (int(readable[0][0]), int(readable[0][1]))
+        size = self.source.sides(self.config.image_size) or first
+        own = seen.sizes[:, ::-1] if images.sizes is None else images.sizes
         fitted = {}
         for name, label in labels.items():
             try:
-                fitted[name] = self.tasks[name].fit_labels(images, label, seen.sizes[:, ::-1], size)
+                fitted[name] = self.tasks[name].fit_labels(images, label, own, size)
             except UserError as error:
                 self.faults += error.faults
                 fitted[name] = label
@@ -138,7 +139,8 @@ class _Check:
             self._note(
                 f"{_images(len(rows))}: {change} ({_some([images.place(i) for i in rows])})."
             )
-        if self.tasks and self.source.sides(self.config.image_size) is None:
+        is_resized = self.source.sides(self.config.image_size) is not None
+        if self.tasks and not is_resized and images.sizes is None:
             self.faults += size_faults(self.name, seen.sizes[seen.channels > 0, ::-1])
 
     def _duplicates(self, images: ImageSet, seen: Scan, splits: Mapping[str, np.ndarray]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from polytask.data.chunked import ChunkedImages
 
 Image: TypeAlias = "np.ndarray | Path | bytes"
 SPLITS = ("train", "val", "test")
@@ -23,17 +26,21 @@ class ImageSet:
     `splits`: split name to ascending positions; an empty mapping means "make them". `places`: where
     each image comes from, as an error names it (`shelf.csv:14`). `default_label` is the column of
     a task that names none. `classes`: known class names of a column, in order. `groups`: a cell an
-    image; those of equal cells stay in one split, blank ones are on their own.
+    image; those of equal cells stay in one split, blank ones are on their own. Images that were
+    resized when they were packed have the (height, width) of their own pictures in `sizes` [N, 2],
+    which boxes and masks refer to, and the digests of those pictures' pixels in `digests` [N, 16].
     """
 
     name: str
-    images: list[Image] | np.ndarray
+    images: list[Image] | np.ndarray | ChunkedImages
     columns: dict[str, list[Any]]
     splits: dict[str, np.ndarray] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     default_label: str | None = None
     classes: Mapping[str, list[str]] = field(default_factory=dict)
     groups: list[Any] | None = None
+    sizes: np.ndarray | None = None
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,20 +54,24 @@ class ImageSet:
         kept = np.ones(len(self), bool)
         for column, values in only.items():
             kept &= np.array([str(cell) in values for cell in self.columns[column]], bool)
-        rows = np.flatnonzero(kept)
-        new = np.cumsum(kept) - 1
+        classes = {
+            column: [c for c in names if column not in only or c in only[column]]
+            for column, names in self.classes.items()
+        }
+        return replace(self.subset(np.flatnonzero(kept)), classes=classes)
+
+    def subset(self, rows: np.ndarray) -> ImageSet:
+        """The images at ascending positions, numbered anew."""
         images = self.images
         return replace(
             self,
-            images=images[rows] if isinstance(images, np.ndarray) else _taken(images, rows),
+            images=_taken(images, rows) if isinstance(images, list) else images[rows],
             columns={column: _taken(cells, rows) for column, cells in self.columns.items()},
-            splits={split: new[index[kept[index]]] for split, index in self.splits.items()},
-            places=_taken(self.places, rows) if self.places else [],
-            classes={
-                column: [c for c in names if column not in only or c in only[column]]
-                for column, names in self.classes.items()
-            },
+            splits={s: np.flatnonzero(np.isin(rows, index)) for s, index in self.splits.items()},
+            places=[self.place(i) for i in rows.tolist()],
             groups=None if self.groups is None else _taken(self.groups, rows),
+            sizes=None if self.sizes is None else self.sizes[rows],
+            digests=None if self.digests is None else self.digests[rows],
         )
 
 

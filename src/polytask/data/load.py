@@ -18,7 +18,7 @@ from polytask.data.placing import placed
 from polytask.data.prepare import CENTRED, IMAGENET, Pixels, Size, coloured
 from polytask.data.source import Source
 from polytask.data.splits import read_splits
-from polytask.data.store import MEMORY, Filled, Store, fill, first_size
+from polytask.data.store import Filled, Store, fill, first_size
 from polytask.errors import ConfigError, DataError, Fault, capped
 from polytask.tasks.task import PretextTask
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polytask.config.models import Config
     from polytask.tasks.task import Labels, Task
 
+GIB = 1 << 30
 FITTED = 2000  # training images that a pretext task may look at before training
 
 
@@ -42,18 +43,23 @@ class _Read:
     is_resized: bool
 
 
-def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int = MEMORY) -> Data:
+def load_data(
+    config: Config, tasks: Mapping[str, Task], seed: int, memory: int | None = None
+) -> Data:
     """Read every data set that a task uses.
 
     Args:
         config: the whole config; `data`, `mixing`, `norm`, `image_size` and `on_bad_image` count.
         tasks: by name; reading labels fixes their classes.
         seed: which images a fraction takes, and all orders and changes.
-        memory: bytes of decoded images to keep; data sets beyond it are decoded when drawn.
+        memory: bytes of decoded images to keep, `train.memory` by default; data sets beyond it are
+            read when drawn.
 
     Raises:
         UserError: the faults of all data sets at once.
     """
+    if memory is None:
+        memory = int(config.train.memory * GIB)
     with _all_faults(config) as faults:
         faults += [
             Fault(
@@ -85,7 +91,7 @@ def load_data(config: Config, tasks: Mapping[str, Task], seed: int, memory: int 
         for name, this in read.items():
             size = union if config.mixing == "integrated" else this.size
             used = np.unique(np.concatenate(list(this.splits.values())))
-            filled = fill(this.images, used, (this.size, size), left)
+            filled = fill(this.images, used, (this.size, size), left, config.train.workers)
             left -= filled.store.bytes
             with _gathered(faults):
                 _check(config, name, this, filled)
@@ -142,7 +148,7 @@ def _check(config: Config, name: str, read: _Read, filled: Filled) -> None:
         faults += capped(list(filled.faults.values()))
     elif all(i in filled.faults for i in read.splits["train"].tolist()):
         faults.append(Fault(config.place("data", name), "no training image can be read."))
-    if not read.is_resized:
+    if not read.is_resized and read.images.sizes is None:
         faults += size_faults(name, filled.sizes[filled.sizes.any(axis=1)])
     if faults:
         raise DataError(faults)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from polytask.data.chunked import WINDOW
 from polytask.randomness import counter_hash, stable_hash
 
 Ints = npt.NDArray[np.int64]
@@ -27,12 +28,14 @@ Ints = npt.NDArray[np.int64]
 class Feed:
     """Training images that take turns: those of a data set with a label of any of the `tasks`.
 
-    `pool`: their numbers in the data set, ascending.
+    `pool`: their numbers in the data set, ascending. `chunk_of`: the chunk of each image of the
+    data set, where a file gives images chunk by chunk.
     """
 
     data: str
     tasks: tuple[str, ...]
     pool: Ints
+    chunk_of: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,23 @@ class Draws:
         return Draws(self.index[part], self.passes[part])
 
 
-def pass_order(seed: int, data: str, epoch: int, number: int, pool: Ints) -> Ints:
+def pass_order(
+    seed: int, data: str, epoch: int, number: int, pool: Ints, chunk_of: Ints | None = None
+) -> Ints:
     """The order of the pool in one pass of an epoch.
 
     An image's place depends on the seed, the data set's name, the pass and its own number: leaving
-    images out does not change the order of the others.
+    images out does not change the order of the others. With `chunk_of`, chunks come in random
+    order, `WINDOW` of them at a time, and the images of a window in random order.
     """
     key = stable_hash(seed, data, "pass", epoch, number)
-    return pool[np.argsort(counter_hash(key, pool), kind="stable")]
+    place = counter_hash(key, pool)
+    if chunk_of is None:
+        return pool[np.argsort(place, kind="stable")]
+    chunks = np.arange(chunk_of.max(initial=0) + 1)
+    turn = np.empty_like(chunks)
+    turn[np.argsort(counter_hash(stable_hash(key, "chunks"), chunks), kind="stable")] = chunks
+    return pool[np.lexsort((place, turn[chunk_of[pool]] // WINDOW))]
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,8 @@ class Mix:
     def draws(self, feed: Feed, seed: int, epoch: int) -> Draws:
         """The draws of a feed in an epoch: pass after pass, the last cut short."""
         count = -(-self.longest // len(feed.pool))
-        orders = [pass_order(seed, feed.data, epoch, j, feed.pool) for j in range(count)]
+        orders = [
+            pass_order(seed, feed.data, epoch, j, feed.pool, feed.chunk_of) for j in range(count)
+        ]
         passes = np.repeat(np.arange(count), len(feed.pool))
         return Draws(np.concatenate(orders), passes)[: self.longest]

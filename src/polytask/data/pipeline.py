@@ -15,8 +15,9 @@ from polytask.data.augment import Change, draw_change
 from polytask.data.dataset import DataSet
 from polytask.data.making import Pixels, Raw, own_stream
 from polytask.data.mixing import Draws, Feed, Ints, Mix
-from polytask.data.prefetch import prefetched
+from polytask.data.prefetch import AHEAD, FAR, prefetched
 from polytask.data.prepare import CENTRED, Normalisation, coloured
+from polytask.data.store import Store
 from polytask.randomness import stable_hash
 
 Part = tuple[float, float]
@@ -47,6 +48,13 @@ class _Portion:
         """The images [B, C, H, W], changed as training changes them."""
         pixels = self.data.store.take(self.index)
         return pixels if self.change is None else self.change.images(pixels)
+
+
+def _kept(store: Store) -> str:
+    """Where images wait to be drawn, in the words of the log."""
+    if store.bytes:
+        return "memory"
+    return "decoded when drawn" if store.chunk_of is None else "read in chunks"
 
 
 class Data:
@@ -121,7 +129,7 @@ class Data:
                     "splits": data.counts,
                     "input": [data.input.channels, data.input.height, data.input.width],
                     "size": list(data.size),
-                    "store": "memory" if data.store.bytes else "decoded when drawn",
+                    "store": _kept(data.store),
                     "bytes": data.store.bytes,
                     "fingerprint": data.fingerprint,
                     "skipped": list(self.skipped.get(name, ())),
@@ -152,7 +160,8 @@ class Data:
             for group in [mine] if self.mixing == "integrated" else [(t,) for t in mine]:
                 labelled = tuple(t for t in group if t in wanted)
                 if labelled:
-                    feeds.append(Feed(name, labelled, data.pool(group, self.seed, part)))
+                    pool = data.pool(group, self.seed, part)
+                    feeds.append(Feed(name, labelled, pool, data.store.chunk_of))
         feeds = [feed for feed in feeds if len(feed.pool)]
         if joint_pace:
             whole = self.mix()
@@ -193,7 +202,7 @@ class Data:
             pairs = zip(mix.feeds, draws, strict=True)
             return self._join([self._drawn(feed, drawn[turn], epoch) for feed, drawn in pairs])
 
-        return prefetched(make, range(start, mix.steps), self._wait)
+        return prefetched(make, range(start, mix.steps), self._wait, self._ahead)
 
     def scoring(self, split: str, batch: int = 256) -> Iterator[Batch]:
         """Every image of a split, in order, unchanged, one data set at a time.
@@ -210,7 +219,12 @@ class Data:
         def make(step: int) -> Batch:
             return self._join([portions[step]])
 
-        return prefetched(make, range(len(portions)), self._wait)
+        return prefetched(make, range(len(portions)), self._wait, self._ahead)
+
+    @property
+    def _ahead(self) -> int:
+        """Batches to make before they are asked for."""
+        return AHEAD if all(data.store.bytes for data in self.sets.values()) else FAR
 
     def _wait(self, seconds: float) -> None:
         self.waited += seconds

@@ -10,20 +10,21 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 AHEAD = 2  # one is taken, the next is ready, the thread goes on without waiting for the caller
+FAR = 8  # where images are read from files, whose next chunk or large picture takes longer
 
 
 def prefetched(
-    make: Callable[[int], Item], steps: range, waited: Callable[[float], None]
+    make: Callable[[int], Item], steps: range, waited: Callable[[float], None], ahead: int = AHEAD
 ) -> Generator[Item, None, None]:
-    """`make(step)` for each step in order, in one background thread that is at most two ahead.
+    """`make(step)` for each step in order, in one background thread at most `ahead` steps ahead.
 
     `waited` is told the seconds that the caller stood waiting for each. What `make` raises surfaces
     here; the thread ends with the iterator, also when that is closed early.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
-        coming = deque(thread.submit(make, step) for step in steps[:AHEAD])
-        for following in range(steps.start + AHEAD, steps.stop + AHEAD):
+        coming = deque(thread.submit(make, step) for step in steps[:ahead])
+        for following in range(steps.start + ahead, steps.stop + ahead):
             began = time.perf_counter()
             item = coming.popleft().result()
             waited(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Decoded images as uint8: in memory as long as they fit, else decoded again whenever drawn.
+"""Decoded images as uint8: in memory as long as they fit, else read again whenever drawn.
 
 Every image is decoded once when a store is filled, in threads: that finds the files that cannot be
 read and gives the images' digest. What a store returns never depends on the threads.
@@ -10,18 +10,18 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from polytask.data.chunked import ChunkedImages
 from polytask.data.decode import read_image
 from polytask.data.images import ImageSet
 from polytask.data.prepare import Pixels, Size, fit
 from polytask.errors import DataError, Fault, capped
 
-MEMORY = 2 << 30  # bytes of decoded images a run keeps unless told otherwise
 THREADS = min(8, os.cpu_count() or 1)
 CHUNK = (
     64  # images a thread takes at a time: small arrays would cost more to hand over than to read
@@ -36,6 +36,10 @@ class Store(Protocol):
     @property
     def bytes(self) -> int:
         """Memory held."""
+
+    @property
+    def chunk_of(self) -> Ints | None:
+        """The chunk of the file that each image lies in, where images are read in chunks."""
 
     def take(self, index: Ints) -> Pixels:
         """The images numbered `index` [B], as [B, C, H, W]; C is 1 where all are grey, else 3."""
@@ -52,6 +56,10 @@ class MemoryStore:
     def bytes(self) -> int:
         return self.pixels.nbytes
 
+    @property
+    def chunk_of(self) -> None:
+        return None
+
     def take(self, index: Ints) -> Pixels:
         return self.pixels[self.row_of[index]]
 
@@ -63,18 +71,43 @@ class LazyStore:
     read: Callable[[int], Pixels]
     channels: int
     size: Size
-    threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
-    )
+    threads: ThreadPoolExecutor
 
     @property
     def bytes(self) -> int:
         return 0
 
+    @property
+    def chunk_of(self) -> None:
+        return None
+
     def take(self, index: Ints) -> Pixels:
         taken = np.empty((len(index), self.channels, *self.size), np.uint8)
         for row, pixels in enumerate(self.threads.map(self.read, index.tolist())):
             taken[row] = pixels
+        return taken
+
+
+@dataclass(frozen=True)
+class ChunkStore:
+    """Reads chunks of neighbours from a file, and resizes whenever images are drawn."""
+
+    images: ChunkedImages
+    sizes: Sequence[Size]
+
+    @property
+    def bytes(self) -> int:
+        return 0
+
+    @property
+    def chunk_of(self) -> Ints:
+        return self.images.chunk_of
+
+    def take(self, index: Ints) -> Pixels:
+        taken = np.empty((len(index), self.images.shape[3], *self.sizes[-1]), np.uint8)
+        fits = all(size == self.images.shape[1:3] for size in self.sizes)
+        for row, pixels in enumerate(self.images.pixels(index)):
+            taken[row] = pixels if fits else fit(pixels.transpose(1, 2, 0), self.sizes)
         return taken
 
 
@@ -98,19 +131,27 @@ class _Seen:
     digest: bytes
 
 
-def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> Filled:
+def fill(
+    images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int, workers: int | None = None
+) -> Filled:
     """Read the images numbered `index`, resized to each of `sizes` (height, width) in turn.
 
-    They are kept if they take at most `memory` bytes in colour.
+    They are kept if they take at most `memory` bytes in colour; `workers` threads read them.
     """
     height, width = sizes[-1]
     keep = 3 * height * width * len(index) <= memory
+    chunked = images.images if isinstance(images.images, ChunkedImages) else None
+    if chunked is not None and images.digests is not None and images.sizes is not None and not keep:
+        known = hashlib.blake2b(images.digests[index].tobytes(), digest_size=16)
+        return Filled(ChunkStore(chunked, sizes), {}, images.sizes, known.hexdigest())
     kept = np.empty((len(index) if keep else 0, 1, height, width), np.uint8)
     channels = 1
     faults: dict[int, Fault] = {}
     own_sizes = np.zeros((len(images), 2), np.int64)
     digest = hashlib.blake2b(digest_size=16)
-    for row, (i, seen) in enumerate(zip(index.tolist(), _see(images, index, sizes), strict=True)):
+    threads = ThreadPoolExecutor(workers or THREADS, thread_name_prefix="decode")
+    seen_images = _see(images, index, sizes, threads)
+    for row, (i, seen) in enumerate(zip(index.tolist(), seen_images, strict=True)):
         if isinstance(seen, Fault):
             faults[i] = seen
             continue
@@ -121,15 +162,22 @@ def fill(images: ImageSet, index: Ints, sizes: Sequence[Size], memory: int) -> F
             kept[row] = seen.pixels
         own_sizes[i] = seen.size
         digest.update(seen.digest)
+    if images.sizes is not None:
+        own_sizes = images.sizes
+    if keep or chunked is not None:
+        threads.shutdown()
     if keep:
         row_of = np.full(len(images), -1)
         row_of[index] = np.arange(len(index))
         return Filled(MemoryStore(kept, row_of), faults, own_sizes, digest.hexdigest())
 
+    if chunked is not None:
+        return Filled(ChunkStore(chunked, sizes), faults, own_sizes, digest.hexdigest())
+
     def read(i: int) -> Pixels:
         return fit(_read(images, i), sizes)
 
-    store = LazyStore(read, channels, (height, width))
+    store = LazyStore(read, channels, (height, width), threads)
     return Filled(store, faults, own_sizes, digest.hexdigest())
 
 
@@ -150,11 +198,20 @@ def first_size(images: ImageSet, index: Ints) -> Size:
     raise DataError(capped(faults))
 
 
+def pixels_digest(pixels: Pixels) -> bytes:
+    """A digest of an image's pixels [H, W, C] as they are decoded, 16 bytes."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
 def _read(images: ImageSet, i: int) -> Pixels:
     return read_image(images.images[i], images.place(i))
 
 
-def _see(images: ImageSet, index: Ints, sizes: Sequence[Size]) -> Iterator[_Seen | Fault]:
+def _see(
+    images: ImageSet, index: Ints, sizes: Sequence[Size], threads: ThreadPoolExecutor
+) -> Iterator[_Seen | Fault]:
     """Every image in order, read in threads, or what is wrong with it."""
 
     def see(i: int) -> _Seen | Fault:
@@ -162,13 +219,12 @@ def _see(images: ImageSet, index: Ints, sizes: Sequence[Size]) -> Iterator[_Seen
             own = _read(images, i)
         except DataError as error:
             return error.faults[0]
-        digest = hashlib.blake2b(repr(own.shape).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(own).data)
-        return _Seen(fit(own, sizes), own.shape[:2], digest.digest())
+        known = images.digests
+        digest = pixels_digest(own) if known is None else known[i].tobytes()
+        return _Seen(fit(own, sizes), own.shape[:2], digest)
 
     def see_chunk(start: int) -> list[_Seen | Fault]:
         return [see(i) for i in index[start : start + CHUNK].tolist()]
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        for chunk in threads.map(see_chunk, range(0, len(index), CHUNK)):
-            yield from chunk
+    for chunk in threads.map(see_chunk, range(0, len(index), CHUNK)):
+        yield from chunk

@@ -30,8 +30,9 @@ def run_hash(
 
     The comparison's other methods and seeds do not count, nor does the name of the entry.
     """
+    aside = {"methods", "seeds", "name", "folder", "search"}
     resolved = config.model_dump(
-        mode="json", exclude={"methods", "seeds", "name", "folder", "search"}
+        mode="json", exclude={**dict.fromkeys(aside, True), "train": {"workers"}}
     )
     parts = {
         "config": resolved,

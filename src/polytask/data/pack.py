@@ -1,0 +1,149 @@
+"""From any data sets to one HDF5 file of their pixels and labels, which reads fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polytask.data.chunked import chunk_length
+from polytask.data.decode import read_image
+from polytask.data.images import ImageSet
+from polytask.data.load import size_faults
+from polytask.data.packed import write_labels
+from polytask.data.placing import placed
+from polytask.data.prepare import Size, fit
+from polytask.data.source import Source
+from polytask.data.store import THREADS, first_size, pixels_digest
+from polytask.errors import DataError, Fault, MissingExtra, UserError, capped
+
+if TYPE_CHECKING:
+    from polytask.config.models import Config
+    from polytask.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class PackedSet:
+    """What was written of a data set: images [N, C, H, W], and places and reasons of those that
+    could not be read and were left out."""
+
+    name: str
+    shape: tuple[int, ...]
+    skipped: list[Fault]
+
+
+def pack(config: Config, file: Path) -> list[PackedSet]:
+    """Write every data set of a config into `file`, each in a group of its name.
+
+    Pictures are resized to the data set's `size` or the config's `image_size`; fractions and
+    augmentation stay in the config. A run on the packed file gives the bits of a run on the
+    original, except that images left out by `on_bad_image: skip` shift splits that are made.
+
+    Raises:
+        UserError: the file exists, an image can't be read, or a label is wrong.
+        MissingExtra: h5py is not installed.
+    """
+    from polytask import tasks as kinds
+
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtra("polytask pack", "hdf5") from error
+    if file.exists():
+        raise UserError.at(str(file), "is there already.", "Remove it, or give another name.")
+    if not file.parent.is_dir():
+        raise UserError.at(str(file.parent), "is no folder; expected one to write the file into.")
+    if not config.data:
+        raise UserError.at(config.place("data"), "names no data set; expected one or more.")
+    tasks = kinds.build(config.tasks)
+    partial = file.with_name(f".{file.name}.partial")
+    written = []
+    try:
+        with h5py.File(partial, "w") as out:
+            for name, source in config.data.items():
+                mine = [task for task in tasks.values() if task.data == name]
+                written.append(_pack(config, name, source, mine, out.create_group(name)))
+        partial.rename(file)
+    except DataError as error:
+        raise DataError(placed(config, error.faults)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return written
+
+
+def _pack(config: Config, name: str, source: Source, tasks: list[Task], group: Any) -> PackedSet:
+    images = source.load(name, config.folder)
+    for task in tasks:
+        task.read_labels(images)  # a wrong label is told before an hour of decoding
+    every = np.arange(len(images))
+    sides = source.sides(config.image_size)
+    pixels = _Pixels(images, sides or first_size(images, every), is_resized=sides is not None)
+    for channels in (1, 3):  # colour is found out by reading: grey sets are stored as such
+        if pixels.write(group, channels):
+            break
+    faults = pixels.faults
+    if faults and config.on_bad_image == "error":
+        raise DataError(capped(list(faults.values())))
+    kept = np.setdiff1d(every, list(faults))
+    write_labels(group, images.subset(kept) if faults else images, source.group)
+    return PackedSet(name, group["image"].shape, list(faults.values()))
+
+
+class _Pixels:
+    """The images of a data set on their way into a file; `faults` are those that can't be read."""
+
+    def __init__(self, images: ImageSet, size: Size, is_resized: bool) -> None:
+        self.images, self.size, self.is_resized = images, size, is_resized
+        self.faults: dict[int, Fault] = {}
+
+    def write(self, group: Any, channels: int) -> bool:
+        """Write pixels, sizes and digests; false, and nothing, where one has more channels."""
+        count, self.faults = 0, {}
+        shape = (len(self.images), channels, *self.size)
+        length = min(chunk_length(shape), len(self.images))
+        out = group.create_dataset(
+            "image", shape, np.uint8, chunks=(length, *shape[1:]), maxshape=shape
+        )
+        sizes, digests = [], []
+        for start in range(0, len(self.images), length):
+            block = []
+            for i, own in self._read(start, start + length):
+                if isinstance(own, Fault):
+                    self.faults[i] = own
+                    continue
+                if own.shape[2] > channels:
+                    del group["image"]
+                    return False
+                block.append(np.broadcast_to(fit(own, [self.size]), shape[1:]))
+                sizes.append(
+                    self.images.sizes[i] if self.images.sizes is not None else own.shape[:2]
+                )
+                digests.append(np.frombuffer(pixels_digest(own), np.uint8))
+            if block:
+                out[count : count + len(block)] = np.stack(block)
+            count += len(block)
+        if not count:
+            raise DataError(capped(list(self.faults.values())))
+        if not self.is_resized and self.images.sizes is None:
+            faults = size_faults(self.images.name, np.array(sizes))
+            if faults:
+                raise DataError(faults)
+        out.resize(count, axis=0)
+        group.create_dataset("size", data=np.array(sizes, np.int64))
+        group.create_dataset("digest", data=np.stack(digests))
+        return True
+
+    def _read(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray | Fault]]:
+        def read(i: int) -> np.ndarray | Fault:
+            try:
+                return read_image(self.images.images[i], self.images.place(i))
+            except DataError as error:
+                return error.faults[0]
+
+        index = range(start, min(stop, len(self.images)))
+        with ThreadPoolExecutor(THREADS) as threads:
+            yield from zip(index, threads.map(read, index), strict=True)
