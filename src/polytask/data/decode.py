@@ -118,19 +118,25 @@ def read_values(values: ImageLike | Callable[[], np.ndarray], place: str) -> np.
     return values if isinstance(values, np.ndarray) else _from_file(values, place, _decode_values)
 
 
-def is_npy(image: object) -> TypeGuard[Path]:
-    """Whether it is the path of an array that NumPy wrote."""
+def is_npy(image: object) -> TypeGuard[Path | bytes]:
+    """Whether it is the path, or the bytes, of an array that NumPy wrote."""
+    if isinstance(image, bytes):
+        return image.startswith(b"\x93NUMPY")
     return isinstance(image, Path) and image.suffix.lower() == ".npy"
 
 
-def read_npy(path: Path, place: str) -> np.ndarray:
+def read_npy(npy: Path | bytes, place: str) -> np.ndarray:
     """The numbers of an NPY file, [H, W] or [H, W, 3]; a last axis of one number is dropped.
 
     Raises:
         DataError: it can't be read, is too large, or holds something else.
     """
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)  # a pickle could run code
+    path = "the array" if isinstance(npy, bytes) else npy
+    try:  # a pickle could run code
+        if isinstance(npy, bytes):
+            values = np.load(io.BytesIO(npy), allow_pickle=False)
+        else:
+            values = np.load(npy, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError.at(place, f"{path} is no NPY array of numbers: {error}") from error
     if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):

@@ -6,7 +6,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -49,18 +49,18 @@ def locate(name: str, path: Path, folder: Path) -> Path:
     raise DataError.at(f"data.{name}.path", problem, nearest(found.name, beside))
 
 
-def find_images(root: Path) -> list[Found]:
+def find_images(root: Path, wanted: Callable[[str], bool] = is_image) -> list[Found]:
     """Every image below a folder or in a zip archive, in the order of their paths.
 
-    Hidden files and folders are left out, and files whose name is not an image's.
+    Hidden files and folders are left out, and files whose name is not `wanted`.
 
     Raises:
         DataError: `root` is neither, an archive is damaged or unsafe, or there is no image.
     """
     if root.is_dir():
-        found = list(_in_folder(root))
+        found = list(_in_folder(root, wanted))
     elif zipfile.is_zipfile(root):
-        found = _in_archive(root)
+        found = _in_archive(root, wanted)
     else:
         raise DataError.at(str(root), "is neither a folder nor a complete zip archive.")
     if not found:
@@ -132,7 +132,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _in_folder(root: Path) -> Iterator[Found]:
+def _in_folder(root: Path, wanted: Callable[[str], bool]) -> Iterator[Found]:
     seen = set()
     for folder, below, files in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(folder)
@@ -142,7 +142,7 @@ def _in_folder(root: Path) -> Iterator[Found]:
         seen.add(real)
         below[:] = [name for name in below if not is_hidden(name)]
         for name in files:
-            if is_image(name) and not is_hidden(name):
+            if wanted(name) and not is_hidden(name):
                 path = Path(folder, name)
                 yield Found(PurePosixPath(path.relative_to(root).as_posix()), path)
 
@@ -151,13 +151,13 @@ def _unreadable(error: OSError) -> None:
     raise DataError.at(str(error.filename), f"can't be opened: {error.strerror}.")
 
 
-def _in_archive(root: Path) -> list[Found]:
+def _in_archive(root: Path, wanted: Callable[[str], bool]) -> list[Found]:
     found, faults = [], []
     with zipfile.ZipFile(root) as archive:
         members = [
             member
             for member in archive.infolist()
-            if is_image(member.filename)
+            if wanted(member.filename)
             and not any(is_hidden(part) for part in _parts(member.filename) if part != "..")
         ]
         if sum(member.file_size for member in members) > MAX_UNPACKED:

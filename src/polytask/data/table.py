@@ -23,8 +23,8 @@ class Table:
     places: list[str]
 
 
-def read_table(path: Path) -> Table:
-    """Read a table with named columns.
+def read_table(path: Path, content: bytes | None = None) -> Table:
+    """Read a table with named columns; `content` is that of a file in an archive.
 
     Raises:
         DataError: the file is no such table; all faulty rows at once.
@@ -32,15 +32,15 @@ def read_table(path: Path) -> Table:
     """
     suffix = path.suffix.lower()
     if suffix in CSV:
-        return _read_csv(path)
+        return _read_csv(path, content)
     if suffix in PARQUET:
-        return _read_parquet(path)
+        return _read_parquet(path, content)
     found = "a folder" if path.is_dir() else f'a "{suffix}" file'
     raise DataError.at(str(path), f"got {found}; expected a .csv or .parquet file.")
 
 
-def _read_csv(path: Path) -> Table:
-    rows, places, faults = _rows(path)
+def _read_csv(path: Path, content: bytes | None) -> Table:
+    rows, places, faults = _rows(path, content)
     if not rows:
         raise DataError(faults or Fault(str(path), "is empty; expected a header and rows."))
     header = [cell.strip() for cell in rows[0]]
@@ -58,11 +58,11 @@ def _read_csv(path: Path) -> Table:
     return Table(dict(zip(header, cells, strict=True)), places[1:])
 
 
-def _rows(path: Path) -> tuple[list[list[str]], list[str], list[Fault]]:
+def _rows(path: Path, content: bytes | None) -> tuple[list[list[str]], list[str], list[Fault]]:
     """Every row that is not blank, with its place, up to the first that csv can't parse."""
     rows: list[list[str]] = []
     places: list[str] = []
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_text(path, content), newline=""), strict=True)
     while True:
         place = f"{path}:{reader.line_num + 1}"
         try:
@@ -76,9 +76,9 @@ def _rows(path: Path) -> tuple[list[list[str]], list[str], list[Fault]]:
             places.append(place)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, content: bytes | None) -> str:
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes() if content is None else content
     except OSError as error:
         raise DataError.at(str(path), f"can't be opened: {error.strerror}") from error
     try:
@@ -111,14 +111,15 @@ def _header_faults(place: str, header: list[str]) -> list[Fault]:
     return faults
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, content: bytes | None) -> Table:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingExtra(f"Reading {path}", "parquet") from error
     try:
-        table = parquet.ParquetFile(path).read()
+        file = path if content is None else io.BytesIO(content)
+        table = parquet.ParquetFile(file).read()
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError.at(str(path), f"is not a complete Parquet file: {reason}") from error
