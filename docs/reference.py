@@ -46,6 +46,8 @@ def _names() -> Iterator[str]:
     for title, (kind, base, common) in KINDS.items():
         yield f"## {title}\n"
         if kind == "sharing":
+            yield "Every method takes, besides `as`, which names it in results:\n"
+            yield from _table(MethodOptions, without=BaseModel)
             yield "Every trunk method (those in `sharing/trunk`) also takes:\n"
             yield from _table(TrunkOptions, without=MethodOptions)
         seen: dict[str, list[registry.Entry]] = {}

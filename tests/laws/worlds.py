@@ -14,6 +14,7 @@ from polytask import backbones, registry, tasks
 from polytask.backbones.staged import StagedBackbone
 from polytask.backbones.tokens import TokenBackbone
 from polytask.batch import Batch, Group, Input, Target
+from polytask.sharing import grouped
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
@@ -44,7 +45,7 @@ SHAPES = ("single_input", "integrated", "multi_input")
 # A method not listed is tested with its defaults alone.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "adapters": [{}, {"rank": 0, "filter": True}],
-    "hard": [{}, {"filter": True}],
+    "hard": [{}, {"filter": True}, {"groups": [["animal", "colour"]], "filter": True}],
     "multi_exit": [
         {},
         {"filter": {"init": "ones"}, "heads": "big"},
@@ -55,6 +56,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mmoe": [{"experts": 2}],
     "nested_net": [{"ratios": [0.3, 1.0, 0.3]}, {"scheme": "weight", "bn": "common"}],
     "nddr": [{"shortcut": True}],
+    "cross_stitch": [{}, {"groups": [["animal", "marks"], ["colour"]]}],
 }
 # (method, shape or backbone, None for all) to a part of the reason that the method must give.
 REFUSALS: dict[tuple[str, str | None], str] = {
@@ -116,8 +118,9 @@ class World:
     def method(self) -> SharingMethod:
         setting = self.setting()
         options = self.checked_options(setting)
-        assert self.kind.refuses(setting, options) is None
-        return self.kind(setting, options)
+        method = grouped.build(self.kind, setting, options)
+        assert isinstance(method, SharingMethod), method
+        return method
 
     def stirred(self) -> SharingMethod:
         """The method as training might leave it: other weights, own statistics in every norm."""

@@ -5,7 +5,7 @@ import re
 
 from polytask.report.affinity import affinity_page
 from polytask.report.figures.matrix import matrix_figure
-from polytask.report.links import link_figures
+from polytask.report.links import link_figures, ratio_table
 from polytask.report.palette import looks
 
 LOOK = looks(["cross_stitch"])["cross_stitch"]
@@ -42,6 +42,26 @@ def test_stitches_gates_and_ratios_of_a_run(tmp_path):
     assert tips(mean)[:2] == ["cat takes, cat: 0.800", "cat takes, dog: 0.200"]
     assert tips(plain)[2] == "dog takes, cat: 0.200"
     assert tips(participation) == ["conv1, 0: 1.000", "conv1, 1: 0.500"]
+
+
+def test_ratios_in_numbers_layer_by_layer_and_over_all_kernels(tmp_path):
+    """All layers: each weighs as much as it has kernels; one that cannot share does not count."""
+    layers = {
+        "conv1": {"kernels": [4, 4], "participation": [1.0, 0.5], "compression": [0.5, 0.25]},
+        "conv2": {"kernels": [12, 12], "participation": [0.5, 0.0], "compression": [0.25, 0.0]},
+        "odd": {"kernels": [8, 8], "participation": [0.0, 0.0], "compression": [0.0, 0.0]},
+    }
+    for name, facts in layers.items():
+        facts["is_shareable"] = name != "odd"
+    (tmp_path / "kernel_sharing.json").write_text(json.dumps({"layers": layers}))
+    table = ratio_table(tmp_path)
+    assert table.epochs == ["0", "1"]
+    assert table.rows == [
+        ("conv1", "8", ["100.0 / 50.0", "50.0 / 25.0"]),
+        ("conv2", "24", ["50.0 / 25.0", "0.0 / 0.0"]),
+        ("all layers", "32", ["62.5 / 31.2", "12.5 / 6.2"]),
+    ]
+    assert ratio_table(tmp_path / "nowhere") is None
 
 
 def test_a_run_without_links_has_no_figures(tmp_path):

@@ -26,7 +26,11 @@ def affinity(
     seed: Annotated[int, typer.Option(min=0, metavar="K", help="The seed of the run.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write affinity.json and affinity.html into a folder."),
+        typer.Option(
+            metavar="PATH",
+            help="Write affinity.json and affinity.html into a folder, or a file named .json and "
+            "the page beside it.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -34,9 +38,11 @@ def affinity(
 
     One network learns them all meanwhile. A row says what a step for its task alone does to the
     loss of each other task: down (+) or up (-), in percent, on average over the measured steps and
-    ± 1.96 standard errors; cosines are those of the tasks' gradients.
+    ± 1.96 standard errors; cosines are those of the tasks' gradients. The last line is for a
+    config: the proposed groups as those that share kernels, and as a network each.
     """
     from polytask.config import read_config
+    from polytask.config.groups import FILE
     from polytask.search.affinity import measure_affinity
 
     read = read_config(config, overrides or ())
@@ -44,14 +50,20 @@ def affinity(
         read, networks, every, seed, lambda epoch: say(f"epoch {epoch} of {read.train.epochs}")
     )
     groups = ", ".join("[" + ", ".join(group) + "]" for group in found.groups)
-    method = f"methods: [{{kernel_sharing: {{groups: [{groups}]}}}}]"
+    method = (
+        f"methods: [{{kernel_sharing: {{groups: [{groups}]}}}}, "
+        f"{{hard: {{groups: [{groups}], as: hard_groups}}}}]"
+    )
     if out is not None:
         from polytask.report.affinity import affinity_page
         from polytask.training.checkpoint import write_json, write_text
 
-        write_json(out / "affinity.json", found.as_dict())
-        write_text(out / "affinity.html", affinity_page(found.as_dict(), method))
-        say(f"page: {out / 'affinity.html'}")
+        file = out if out.suffix == ".json" else out / FILE
+        page = file.with_suffix(".html")
+        write_json(file, found.as_dict())
+        write_text(page, affinity_page(found.as_dict(), method))
+        say(f"page: {page}")
+        say(f"a method's option takes the proposal up: groups: {file}")
     if json:
         show_json(found.as_dict())
         return

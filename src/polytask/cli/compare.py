@@ -82,7 +82,7 @@ def _show(results: Results) -> None:
     from polytask.errors import RunError
     from polytask.report import plain_table
     from polytask.report.records import Results as Record
-    from polytask.report.wording import headline
+    from polytask.report.wording import headline, how
 
     if sys.stdout.isatty():
         from rich import print as show_rich
@@ -90,7 +90,11 @@ def _show(results: Results) -> None:
         show_rich(results)
     else:
         show(plain_table(results.data))
-    show(headline(Record.model_validate(results.data).methods, len(results.data["seeds"])))
+    methods = Record.model_validate(results.data).methods
+    for name, found in methods.items():
+        for said in how(found):
+            show(f"{name}: {said}")
+    show(headline(methods, len(results.data["seeds"])))
     for line in results.health:
         show(f"health: {line}")
     show(f"report: {results.path / 'report.html'}")

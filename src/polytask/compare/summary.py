@@ -104,6 +104,7 @@ class Summary:
             "verdict": None if found is None else self._verdict(key, found),
             "cost": self._cost(key),
             "health": self._health(key),
+            "how": results[0].get("how", {}) if results else {},
             "samples": results[0]["samples"] if results else {},
             "extra_samples": results[0]["extra_samples"] if results else 0,
             "train_seconds": _mean([r["train_seconds"] for r in results]),

@@ -71,7 +71,9 @@ def _check(root: Node, document: Document, problems: Problems, options: bool) ->
     sections = {
         "data": data,
         "tasks": {t.key: tasks.options(t, problems, is_checked) for t in named_tasks},
-        "methods": [methods.entry(m, problems, is_checked, names) for m in named_methods],
+        "methods": [
+            methods.entry(m, problems, is_checked, names, document.folder) for m in named_methods
+        ],
         "balancing": balancer and methods.balancer_entry(balancer, problems, is_checked, names),
     }
     if config is None:

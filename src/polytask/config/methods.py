@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from polytask import registry
+from polytask.config.groups import read_groups
 from polytask.config.models import MethodEntry, MethodOptions, UncheckedOptions
 from polytask.config.nodes import Key, Node, Problem, Problems
 from polytask.config.parsing import Named, parse, registered
@@ -103,16 +105,30 @@ def default_entry(name: str, keys: list[str]) -> MethodEntry:
 
 
 def entry(
-    method: Named, problems: Problems, is_checked: bool, task_names: Collection[str] = ()
+    method: Named,
+    problems: Problems,
+    is_checked: bool,
+    task_names: Collection[str] = (),
+    folder: Path = Path(),
 ) -> MethodEntry | None:
-    """The entry of a method, with the options of its class when `is_checked`."""
+    """The entry of a method, with the options of its class when `is_checked`.
+
+    `folder` is where its paths start.
+    """
     model: type[MethodOptions] = UncheckedOptions
     assert method.name is not None
     if is_checked:
         from polytask.sharing.method import SharingMethod
 
         model = registry.load("sharing", method.name, SharingMethod).Options
-    options = parse(model, method.node, method.path, problems)
+    node = method.node
+    groups = node.child("groups")
+    if groups is not None and groups.value is not None:
+        listed = read_groups(groups, (*method.path, "groups"), folder, task_names, problems)
+        if listed is None:
+            return None
+        node = replace(node, value={**node.value, "groups": listed})
+    options = parse(model, node, method.path, problems)
     if options is None:
         return None
     own = method.node.child("balancing")

@@ -66,11 +66,17 @@ class MethodOptions(BaseModel):
     balancing: str | dict[str, Any] | None = Field(
         None, description="how this method's task losses are combined, in place of the config's"
     )
+    groups: list[list[str]] | None = Field(
+        None,
+        description="tasks that share with one another, a network a group (kernel_sharing: kernels "
+        "inside a group); or the folder or file that polytask affinity wrote. A task in none "
+        "stands alone",
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = dump(self)
-        for name in ("transfer", "balancing"):
+        for name in ("transfer", "balancing", "groups"):
             if getattr(self, name) is None:
                 values.pop(name, None)
         return values

@@ -31,7 +31,7 @@ class InParts(Protocol):
 
 @dataclass(frozen=True)
 class UnitCost:
-    """A unit of a task's path; `owner` is `shared` or a task's name."""
+    """A unit of a task's path; `owner` is `shared`, a task, or a group's tasks (`road+sign`)."""
 
     unit: str
     owner: str

@@ -14,7 +14,7 @@ from polytask.report.figures.pareto import Point, pareto_figure
 from polytask.report.figures.sharing import sharing_figure
 from polytask.report.figures.spread import spread_figure
 from polytask.report.folder import Folder
-from polytask.report.links import link_figures
+from polytask.report.links import RatioTable, link_figures, ratio_table
 from polytask.report.palette import Look
 
 
@@ -142,6 +142,17 @@ def filters(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
                 svg = gate_figure(record, looks[name])
                 figures.append(Figure(name, svg, f"{task}{tap}, seed {run.seed}"))
     return figures
+
+
+def ratios(folder: Folder) -> list[tuple[str, str, RatioTable]]:
+    """(method, seed, sharing ratios in numbers) of the first seed that has them."""
+    found = []
+    for name, runs in folder.runs.items():
+        tables = ((run.seed, ratio_table(run.folder / "plots")) for run in runs)
+        first = next(((seed, table) for seed, table in tables if table), None)
+        if first is not None and first[1] is not None:
+            found.append((name, first[0], first[1]))
+    return found
 
 
 def links(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:

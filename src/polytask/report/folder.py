@@ -18,6 +18,7 @@ from polytask.report.records import (
     Confusion,
     Cost,
     Filters,
+    How,
     MethodResult,
     Results,
     RunResult,
@@ -271,6 +272,7 @@ def _summary(runs: list[Run]) -> MethodResult:
         tasks=tasks,
         cost=_first_cost(runs),
         health=results[0].health if results else {},
+        how=results[0].how if results else How(),
         train_seconds=sum(seconds) / len(seconds) if seconds else None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,58 @@ RATIOS = {
 MATRICES = {"alpha": "stitch", "gates": "gates"}
 
 
+@dataclass(frozen=True)
+class RatioTable:
+    """Participation / compression of every layer that may share, in percent, at the start and after
+    each epoch; `rows` are (layer, its kernels in all columns, a cell an epoch)."""
+
+    epochs: list[str]
+    rows: list[tuple[str, str, list[str]]]
+
+
+def ratio_table(plots: Path) -> RatioTable | None:
+    """The sharing ratios of a run in numbers, layer by layer and over all kernels."""
+    layers = _document(plots / "kernel_sharing.json").get("layers", {})
+    shown = {name: facts for name, facts in layers.items() if facts["is_shareable"]}
+    if not shown:
+        return None
+    kernels = {name: sum(facts["kernels"]) for name, facts in shown.items()}
+    total = sum(kernels.values())
+    whole = {
+        key: [
+            sum(kernels[name] * facts[key][epoch] for name, facts in shown.items()) / total
+            for epoch in range(len(next(iter(shown.values()))[key]))
+        ]
+        for key in RATIOS
+    }
+    rows = [
+        (name, f"{count:,}", _cells(facts))
+        for (name, facts), count in zip(
+            [*shown.items(), ("all layers", whole)], [*kernels.values(), total], strict=True
+        )
+    ]
+    return RatioTable([str(epoch) for epoch in range(len(rows[0][2]))], rows)
+
+
+def _cells(facts: Mapping[str, list[float]]) -> list[str]:
+    pairs = zip(facts["participation"], facts["compression"], strict=True)
+    return [f"{100 * shared:.1f} / {100 * saved:.1f}" for shared, saved in pairs]
+
+
 def link_figures(plots: Path, look: Look) -> Iterator[tuple[str, str]]:
     """(what it shows, SVG) for stitch matrices, gates and sharing ratios of one run."""
-    links = _document(plots / "links.json")
+    for path in sorted(plots.glob("links*.json")):  # one a network, where tasks are in groups
+        yield from _matrices(_document(path), look)
+    layers = _document(plots / "kernel_sharing.json").get("layers", {})
+    for key, words in RATIOS.items():
+        shown = {name: facts[key] for name, facts in layers.items() if facts["is_shareable"]}
+        if shown:
+            epochs = [str(epoch) for epoch in range(len(next(iter(shown.values()))))]
+            svg = matrix_figure(list(shown), epochs, list(shown.values()), look, f"{key}: {words}")
+            yield f"{key}: {words}", svg
+
+
+def _matrices(links: Mapping[str, Any], look: Look) -> Iterator[tuple[str, str]]:
     columns = links.get("columns", [])
     for key, word in MATRICES.items():
         for place, matrix in links.get(key, {}).items():
@@ -28,13 +78,6 @@ def link_figures(plots: Path, look: Look) -> Iterator[tuple[str, str]]:
                 rows = [f"{column} takes" for column in columns]
                 title = f"{word} after {place}"
                 yield title, matrix_figure(rows, columns, mean, look, title)
-    layers = _document(plots / "kernel_sharing.json").get("layers", {})
-    for key, words in RATIOS.items():
-        shown = {name: facts[key] for name, facts in layers.items() if facts["is_shareable"]}
-        if shown:
-            epochs = [str(epoch) for epoch in range(len(next(iter(shown.values()))))]
-            svg = matrix_figure(list(shown), epochs, list(shown.values()), look, f"{key}: {words}")
-            yield f"{key}: {words}", svg
 
 
 def _document(path: Path) -> Mapping[str, Any]:

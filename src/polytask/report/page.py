@@ -29,6 +29,7 @@ CONTENTS = (
     ("cost", "Cost"),
     ("sharing", "What is shared"),
     ("links", "Links between columns"),
+    ("activations", "Activation maps"),
     ("filters", "Filters"),
     ("samples", "Samples"),
     ("training", "Who trains what"),
@@ -108,6 +109,7 @@ def context(folder: Folder) -> dict[str, Any]:
     look = looks(list(folder.methods))
     samples, left_out = sections.samples(folder)
     pictures = answers.Pictures()
+    activations, too_many = sections.activations(folder)
     content: dict[str, Any] = {
         "results": sections.result_rows(folder) if _has_scores(folder) else [],
         "pareto": drawings.pareto(folder, look),
@@ -119,6 +121,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "cost": sections.cost_rows(folder),
         "sharing": drawings.sharing(folder, look),
         "links": drawings.links(folder, look),
+        "activations": activations,
         "filters": drawings.filters(folder, look),
         "samples": samples,
         "training": sections.trainings(folder),
@@ -136,14 +139,16 @@ def context(folder: Folder) -> dict[str, Any]:
         "name": folder.path.resolve().name,
         "labels": {t: numbers.label(m) for t, m in folder.primaries.items()},
         "missing": [text for key, text in EXPECTED.items() if not content[key]],
-        "left_out": left_out,
+        "left_out": left_out + too_many,
         "split": answers.split_of(folder),
         "failures": sections.failures(folder),
         "skipped": sections.skipped(folder),
         "troubles": sections.troubles(folder),
         "normalisation": sections.normalisation(folder),
+        "ratios": drawings.ratios(folder),
         "metrics": sections.metric_rows(folder),
         "reasons": sections.reasons(folder),
+        "hows": {name: wording.how(m) for name, m in folder.methods.items() if wording.how(m)},
         "gain": drawings.gain(folder, look),
         "signs": sections.SIGNS,
         "commands": _commands(folder),

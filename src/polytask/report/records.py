@@ -39,7 +39,7 @@ class Verdict(BaseModel):
 
 
 class Unit(NamedTuple):
-    """A unit of a task's path; `owner` is `shared` or a task."""
+    """A unit of a task's path; `owner` is `shared`, a task, or a group's tasks."""
 
     name: str
     owner: str
@@ -72,6 +72,13 @@ class Cost(BaseModel):
     tasks: dict[str, PathCost] = {}
 
 
+class How(BaseModel):
+    """How a method ran: which images columns are fed, which tasks have a network together."""
+
+    feed: Literal["same", "paired"] | None = None
+    groups: list[list[str]] | None = None
+
+
 class Failure(BaseModel):
     """A run that did not finish, in `results.json`."""
 
@@ -88,6 +95,7 @@ class MethodResult(BaseModel):
     verdict: Verdict | None = None
     cost: Cost | None = None
     health: dict[str, str] = {}
+    how: How = How()
     train_seconds: Number = None
     failed: list[Failure] = []
 
@@ -128,6 +136,7 @@ class RunResult(BaseModel):
     val: dict[str, dict[str, Number]] = {}
     chance: dict[str, Number] = {}
     health: dict[str, str] = {}
+    how: How = How()
     samples: dict[str, int] = {}
     extra_samples: int = 0
     train_seconds: Number = None

@@ -7,6 +7,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from polytask.report import numbers
@@ -53,6 +54,7 @@ class Sample:
     uri: str
     width: int
     height: int
+    method: str
 
 
 @dataclass
@@ -179,13 +181,32 @@ def _seconds(runs: list[Run], method: MethodResult) -> float | None:
 
 def samples(folder: Folder) -> tuple[list[Sample], list[str]]:
     """Contact sheets, each picture once although many runs see the same; what was left out."""
+    chosen = [
+        (name, next((run.samples for run in runs if run.samples), []))
+        for name, runs in folder.runs.items()
+    ]
+    return _pictures(chosen)
+
+
+def activations(folder: Folder) -> tuple[list[Sample], list[str]]:
+    """What the columns of each method make of an image of every task; what was left out."""
+    chosen = []
+    for name, runs in folder.runs.items():
+        found = [sorted((run.folder / "plots").glob("activations-*.png")) for run in runs]
+        chosen.append((name, next(filter(None, found), [])))
+    return _pictures(chosen, ("activations ", ""))
+
+
+def _pictures(
+    chosen: list[tuple[str, list[Path]]], renamed: tuple[str, str] = ("", "")
+) -> tuple[list[Sample], list[str]]:
+    """The files of each method as pictures in the page, and those that were left out."""
     seen: set[str] = set()
     found: list[Sample] = []
     left_out: list[str] = []
     room = MOST_SAMPLE_BYTES
-    for name, runs in folder.runs.items():
-        run = next((run for run in runs if run.samples), None)
-        for path in run.samples if run else ():
+    for name, paths in chosen:
+        for path in paths:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()
             if digest in seen:
@@ -201,7 +222,8 @@ def samples(folder: Folder) -> tuple[list[Sample], list[str]]:
             room -= len(content)
             width, height = struct.unpack(">II", content[16:24])
             uri = "data:image/png;base64," + base64.b64encode(content).decode()
-            found.append(Sample(path.stem.replace("_", " ").replace("-", " "), uri, width, height))
+            caption = path.stem.replace("_", " ").replace("-", " ").replace(*renamed)
+            found.append(Sample(caption, uri, width, height, name))
     return found, left_out
 
 
@@ -234,11 +256,11 @@ def _partners(method: MethodResult, task: str) -> list[str]:
     if method.cost is None or task not in method.cost.tasks:
         return []
     paths = method.cost.tasks
-    own = {u.name for u in paths[task].units if u.owner == "shared" or "/" in u.name}
+    own = {(u.name, u.owner) for u in paths[task].units if u.owner != task or "/" in u.name}
     return [
         other
         for other, path in paths.items()
-        if other != task and any(u.name in own for u in path.units)
+        if other != task and any((u.name, u.owner) in own for u in path.units)
     ]
 
 
@@ -247,9 +269,10 @@ def _parameters(method: MethodResult, task: str) -> tuple[str, str]:
     if method.cost is None or task not in method.cost.tasks or not method.cost.tasks[task].units:
         return numbers.ABSENT, numbers.ABSENT
     paths = method.cost.tasks
-    elsewhere = {u.name for t, p in paths.items() if t != task for u in p.units if "/" in u.name}
+    others = [(t, unit) for t, path in paths.items() if t != task for unit in path.units]
+    elsewhere = {(u.name, u.owner) for t, u in others if u.owner != t or "/" in u.name}
     units = paths[task].units
-    shared = sum(u.params for u in units if u.owner == "shared" or u.name in elsewhere)
+    shared = sum(u.params for u in units if (u.name, u.owner) in elsewhere)
     own = paths[task].own_params
     if own is None:
         own = max(paths[task].params - shared, 0)

@@ -56,6 +56,24 @@ def _figures(result: MethodResult, seeds: int) -> str:
     )
 
 
+FEEDS = {
+    "same": "every column reads a task's images, in training as in use",
+    "paired": "in training every column reads its own task's images, mixed by their place in the "
+    "batch; in use all read the task's",
+}
+
+
+def how(result: MethodResult) -> list[str]:
+    """What a score depends on besides the method: the feeding rule, the groups of tasks."""
+    said = []
+    if result.how.feed:
+        said.append(f"feed: {result.how.feed} ({FEEDS[result.how.feed]})")
+    if result.how.groups:
+        networks = " ".join("[" + ", ".join(group) + "]" for group in result.how.groups)
+        said.append(f"groups: {networks}")
+    return said
+
+
 def run_headline(result: RunResult | None) -> str:
     """The scores of one run in a line."""
     if result is None or not result.tasks:

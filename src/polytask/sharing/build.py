@@ -11,6 +11,7 @@ from polytask import backbones, registry
 from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Input
 from polytask.errors import Fault, UserError
+from polytask.sharing import grouped
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
@@ -45,10 +46,9 @@ def build_method(
     kind = method_class(entry)
     setting = setting_of(config, tasks, streams, stream_of, seed, start)
     with _placed(config, entry):
-        reason = kind.refuses(setting, entry.options)
-        if reason:
-            raise UserError.at("", reason)
-        method = kind(setting, entry.options)
+        method = grouped.build(kind, setting, entry.options)
+        if isinstance(method, str):
+            raise UserError.at("", method)
     _check_trainable(config, method)
     return method
 
@@ -82,7 +82,7 @@ def setting_of(
 def _check_trainable(config: Config, method: SharingMethod) -> None:
     """Refuse patterns by which nothing would train."""
     patterns = config.train.trainable
-    names = [name for name, _ in method.named_parameters()]
+    names = [grouped.inner_name(name) for name, _ in method.named_parameters()]
     if isinstance(patterns, list) and not any(re.search(p, n) for p in patterns for n in names):
         raise UserError.at(
             config.place("train", "trainable"),

@@ -35,7 +35,8 @@ class Setting:
 
     `streams` gives the input of each stream and `stream_of` the stream of each task; `backbone`
     builds a fresh one for a number of input channels, options of the config's `backbone` may be
-    overridden by keyword (`open=("layer4",)`). `norm` is `mixed` or `per_data`.
+    overridden by keyword (`open=("layer4",)`). `norm` is `mixed` or `per_data`. `network` names one
+    of several networks of a method.
     """
 
     tasks: dict[str, Task]
@@ -46,6 +47,7 @@ class Setting:
     init: str = "common"
     norm: str = "mixed"
     class_counts: Mapping[str, int] = field(default_factory=dict)
+    network: str = ""
 
     @property
     def norm_streams(self) -> tuple[str, ...]:
@@ -65,7 +67,8 @@ class Setting:
 
     def new_backbone(self, column: str = "", channels: int = 3, **options: Any) -> StagedBackbone:
         """A backbone with the weights of this seed, the same in every column (`init: common`)."""
-        with self.seeded("backbone", column=column):
+        place = "/".join(filter(None, (self.network, column)))
+        with self.seeded("backbone", column=place):
             return self.backbone(channels=channels, **options)
 
 
@@ -86,6 +89,7 @@ class SharingMethod(nn.Module, ABC):
     """
 
     family: ClassVar[str] = ""
+    keeps_groups: ClassVar[bool] = False  # whether the option `groups` is the method's own affair
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     heads: nn.ModuleDict
 
@@ -139,7 +143,7 @@ class SharingMethod(nn.Module, ABC):
 
     def units_of(self, task: str) -> list[tuple[str, str]]:
         """(unit, owner) in the order the task's path runs them, for the report's drawing; owner is
-        `shared` or a task's name."""
+        `shared` or a task's name; of a group's network, the names of its tasks."""
         del task
         return []
 
@@ -151,6 +155,10 @@ class SharingMethod(nn.Module, ABC):
         """Terms that belong to the method in every phase."""
         del batch, outputs
         return []
+
+    def how(self) -> dict[str, Any]:
+        """What a reader of its results must know of how it ran: `feed`, `groups`; JSON-able."""
+        return {}
 
     def explained(self) -> dict[str, Any]:
         """What it learned about sharing: JSON-able documents by name, for the run's `plots/`."""

@@ -17,6 +17,7 @@ from polytask.batch import Batch
 from polytask.errors import Diverged
 from polytask.phase import ParameterGroup, Phase
 from polytask.randomness import stable_hash
+from polytask.sharing.grouped import inner_name
 from polytask.sharing.method import SharingMethod
 from polytask.training.losses import StepLosses
 from polytask.training.optimizers import LearningRate, Optimizers
@@ -94,7 +95,8 @@ class Loop:
         for name, parameter in named:
             trains = any(re.search(pattern, name) for pattern in patterns)
             if not name.startswith("modules."):
-                trains = trains and any(re.search(pattern, name) for pattern in wanted)
+                inside = inner_name(name)
+                trains = trains and any(re.search(pattern, inside) for pattern in wanted)
             parameter.requires_grad_(trains)
             if trains:
                 chosen[name] = parameter

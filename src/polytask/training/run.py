@@ -385,6 +385,7 @@ class Run:
         result = {
             "method": self.entry.key,
             "seed": self.seed,
+            "how": self.method.how(),
             "hash": self.hash,
             "tasks": test.metrics,
             "val": val.metrics,
@@ -423,9 +424,13 @@ class Run:
         return scores
 
     def _explain(self) -> None:
+        from polytask.explain.activations import write_activations
+
+        plots = self.folder / "plots"
+        write_activations(self.method, self.data.scoring("val"), self.data.normalisation, plots)
         for name, document in self.method.explained().items():
-            checkpoint.write_json(self.folder / "plots" / f"{name}.json", document)
+            checkpoint.write_json(plots / f"{name}.json", document)
         if getattr(self.method, "filters", None):
             from polytask.explain.filters import write_filters
 
-            write_filters(self.method, self.data.scoring("val"), self.folder / "plots")
+            write_filters(self.method, self.data.scoring("val"), plots)

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from polytask.errors import UserError
 from polytask.phase import Schedule
 from polytask.sharing.columns.kernel_sharing import KernelSharingOptions
 from polytask.sharing.method import Outputs
@@ -180,15 +179,6 @@ def test_groups_keep_to_themselves(build):
     for bank in method.banks.values():
         assert bank.pairs == [(1, 3)]
     assert set(method.view("a")) & set(method.columns["c"].parameters()) == set()
-
-
-@pytest.mark.parametrize(
-    ("groups", "problem"), [([["a", "z"]], 'unknown task "z"'), ([["a"], ["a", "b"]], "got a more")]
-)
-def test_wrong_groups_are_told(build, groups, problem):
-    with pytest.raises(UserError, match=problem) as error:
-        build("kernel_sharing", {"groups": groups})
-    assert error.value.faults[0].where == "groups"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def picture(paths: Mapping[str, PathCost]) -> Picture:
         for unit in parts:
             column, row = _split(unit.name)
             if unit.owner == SHARED or column in ("", LINKS):
-                key = (unit.name, SHARED if unit.owner == SHARED or column else task)
+                key = (unit.name, LINKS if column == LINKS and unit.owner in paths else unit.owner)
                 lane = task
             else:
                 key, lane = (unit.name, column), column

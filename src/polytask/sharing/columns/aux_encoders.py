@@ -120,6 +120,9 @@ class AuxEncoders(Columns):
         self.links[name] = Stitch(alpha)
         return Join(place, name, tuple(reads), tuple(writes))
 
+    def how(self) -> dict[str, Any]:
+        return {"feed": "same"}
+
     def explained(self) -> dict[str, Any]:
         alpha = {name: link.alpha.tolist() for name, link in self.links.items()}  # type: ignore[operator]
         return {"links": {"columns": [self.main, *self.auxiliary], "alpha": alpha}}

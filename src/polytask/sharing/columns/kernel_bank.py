@@ -178,3 +178,20 @@ def _weighed(kernels: Tensor, count: int, rows: Tensor, entries: Tensor, w: Tens
     sizes = torch.bincount(rows, minlength=count)
     starts = sizes.cumsum(0) - sizes
     return F.embedding_bag(entries[order], kernels, starts, mode="sum", per_sample_weights=w[order])
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def rows_of_kernels(weight: Tensor) -> Tensor:
+    """Kernels [m, C, k, k] as rows [m, D], in the order in which memory holds them."""
+    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
+
+
+def kernels_of_rows(kernels: Tensor, like: Tensor) -> Tensor:
+    """Rows [m, D] as kernels in the shape and layout of others."""
+    if not _is_channels_last(like):
+        return kernels.view(like.shape)
+    count, channels, height, width = like.shape
+    return kernels.view(count, height, width, channels).permute(0, 3, 1, 2)

@@ -28,11 +28,16 @@ from typing_extensions import Self
 
 from polytask.backbones.staged import State
 from polytask.batch import Batch
-from polytask.errors import UserError, unknown
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule
 from polytask.sharing.columns import Columns
-from polytask.sharing.columns.kernel_bank import KernelBank, Pairing, Phi
+from polytask.sharing.columns.kernel_bank import (
+    KernelBank,
+    Pairing,
+    Phi,
+    kernels_of_rows,
+    rows_of_kernels,
+)
 from polytask.sharing.method import MethodOptions, Outputs, Setting
 
 Place: TypeAlias = tuple[str, str]
@@ -43,9 +48,6 @@ class KernelSharingOptions(MethodOptions):
 
     threshold: float = Field(
         0.55, description="least cosine of kernels that are shared; above 1 shares nothing"
-    )
-    groups: list[list[str]] | None = Field(
-        None, description="tasks that may share with one another (MTAL_R); all by default"
     )
     pairing: Pairing = Field(
         "all", description="any two kernels of a layer, those of one index, or each other's nearest"
@@ -78,8 +80,12 @@ class KernelSharingOptions(MethodOptions):
 
 
 class KernelSharing(Columns):
-    """Columns whose convolutions run with effective kernels instead of their own."""
+    """Columns whose convolutions run with effective kernels instead of their own.
 
+    With `groups` (MTAL_R) kernels are shared inside a group alone.
+    """
+
+    keeps_groups = True
     Options = KernelSharingOptions
     options: KernelSharingOptions
 
@@ -127,12 +133,6 @@ class KernelSharing(Columns):
         tasks, groups = list(self.tasks), self.options.groups
         if groups is None:
             return [0] * len(tasks)
-        listed = [task for group in groups for task in group]
-        for task in listed:
-            if task not in tasks:
-                raise UserError(unknown("groups", "task", task, tasks))
-            if listed.count(task) > 1:
-                raise UserError.at("groups", f"got {task} more than once; expected one group")
         number = {task: n for n, group in enumerate(groups) for task in group}
         return [number.get(task, -1 - i) for i, task in enumerate(tasks)]
 
@@ -152,7 +152,7 @@ class KernelSharing(Columns):
     def refresh(self) -> None:
         """Find the pairs of all layers."""
         for layer, bank in self._shareable():
-            bank.refresh(list(map(_flat, self.weights(layer))))
+            bank.refresh(list(map(rows_of_kernels, self.weights(layer))))
 
     def effective(self) -> dict[Place, dict[str, Tensor]]:
         """By column and unit, the kernels that differ from the raw ones, by their name."""
@@ -163,10 +163,10 @@ class KernelSharing(Columns):
             if weights[0].is_meta:  # no pair is known, and a kernel's values change no count
                 continue
             with torch.autocast(weights[0].device.type, enabled=False):
-                kernels = bank(list(map(_flat, weights)))
+                kernels = bank(list(map(rows_of_kernels, weights)))
             for i, kernel in kernels.items():
                 own = found.setdefault((columns[i], unit), {})
-                own[name] = _shaped(kernel, weights[i])
+                own[name] = kernels_of_rows(kernel, weights[i])
         return found
 
     @contextmanager
@@ -190,6 +190,9 @@ class KernelSharing(Columns):
         """Note participation and compression of every layer, by the pairs found last."""
         found = {layer: bank.ratios() for layer, bank in self._shareable()}
         self.ratios.append([found.get(layer, (0.0, 0.0)) for layer in self.layers])
+
+    def how(self) -> dict[str, Any]:
+        return {} if self.options.groups is None else {"groups": self.options.groups}
 
     def explained(self) -> dict[str, Any]:
         layers = {}
@@ -289,20 +292,3 @@ def _key(layer: Place) -> str:
     """A layer's name as a part of a module's, which must hold no dot."""
     unit, weight = layer
     return f"{unit}.{weight}".removesuffix(".weight").replace(".", "_")
-
-
-def _is_channels_last(weight: Tensor) -> bool:
-    return weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def _flat(weight: Tensor) -> Tensor:
-    """Kernels [m, C, k, k] as rows [m, D], in the order in which memory holds them."""
-    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
-
-
-def _shaped(kernels: Tensor, like: Tensor) -> Tensor:
-    """Rows [m, D] as kernels in the shape and layout of others."""
-    if not _is_channels_last(like):
-        return kernels.view(like.shape)
-    count, channels, height, width = like.shape
-    return kernels.view(count, height, width, channels).permute(0, 3, 1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -140,6 +140,9 @@ class LinkedColumns(Columns):
                 is_whole = count == len(longest)
                 rows[task] = None if is_whole else torch.arange(count, device=longest.device)
         yield Feed(images, batch.groups[0].stream, rows, longest.shape[1])
+
+    def how(self) -> dict[str, Any]:
+        return {"feed": self.options.feed}
 
     def plan(self, schedule: Schedule) -> list[Phase]:
         groups = (ParameterGroup(r"^links\.", lr=self.options.lr),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -58,21 +58,26 @@ class ColumnsPath(nn.Module):
         self.replace = type(backbone).replace.__get__(plain)
 
     def forward(self, images: Tensor) -> Value:
-        states: dict[str, State] = {}
         read: dict[str, Tensor] = {}
-        for step in self.steps:
-            for column in step.runs:
-                state = _state(states, column, images)
-                states[column] = self.units[_key(column, step.name)](state)
-            states |= self._linked(step, states)
-            if step.name in self.taps:
+        for name, states in self.walk(images):
+            if name in self.taps:
                 feature = self.feature(_state(states, self.own))
-                read[step.name] = by_sample(feature, self.views)
+                read[name] = by_sample(feature, self.views)
         maps = [read[name] for name in self.taps]
         if self.tail is not None:
             maps = self.tail(maps)
         prediction: Value = self.head(maps[0] if self.head_taps == 1 else maps)
         return prediction
+
+    def walk(self, images: Tensor) -> Iterator[tuple[str, dict[str, State]]]:
+        """The states of all columns after every unit and the links behind it."""
+        states: dict[str, State] = {}
+        for step in self.steps:
+            for column in step.runs:
+                state = _state(states, column, images)
+                states[column] = self.units[_key(column, step.name)](state)
+            states |= self._linked(step, states)
+            yield step.name, states
 
     def _linked(self, step: Step, states: Mapping[str, State]) -> dict[str, State]:
         written: dict[str, State] = {}

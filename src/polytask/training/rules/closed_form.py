@@ -23,6 +23,7 @@ class Rule(UpdateRule):
 
     def run(self, loop: Loop, start: int) -> None:
         if start == 0:
+            loop.method.before_forward(loop)
             fit: Callable[[Iterator[Batch]], None] = loop.method.fit  # type: ignore[assignment]
             fit(batch.to(loop.world.device) for batch in self.batches(loop, 0))
             loop.tick()
