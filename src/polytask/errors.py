@@ -52,14 +52,19 @@ class MissingExtra(UserError):
         super().__init__(Fault(feature, f'needs: pip install "polytask[{extra}]"'))
 
 
-class Diverged(Exception):
+class Failed(Exception):
+    """A run ended for want of memory, disk or a process of its own; the message tells what to do,
+    and the command line exits 1."""
+
+
+class Diverged(Failed):
     """A loss or gradient became NaN or infinite; the run stops, a comparison goes on."""
 
     def __init__(self, task: str, step: int, value: float) -> None:
         self.task, self.step = task, step
+        what = "the gradient" if task == "gradient" else f"the loss of task {task!r}"
         super().__init__(
-            f"the loss of task {task!r} became {value} at step {step}; "
-            "lower train.optimizer.lr or set train.clip"
+            f"{what} became {value} at step {step}; lower train.optimizer.lr or set train.clip"
         )
 
 

@@ -98,7 +98,7 @@ def test_without_arguments_the_help_lists_every_command(polytask):
         (["compare", "digits", "--seeds", "0"], "--seeds"),
         (["train", "digits"], "--method"),
         (["train", "digits", "--method", "hard", "--resume", "--overwrite"], "--resume"),
-        (["compare", "digits", "--devices", "2"], "--devices"),
+        (["compare", "digits", "--devices", "0"], "--devices"),
         (["predict", "run"], "IMAGE"),
         (["list", "metods"], 'Did you mean "methods"?'),
         (["export", "run", "--format", "onx"], 'Did you mean "onnx"?'),

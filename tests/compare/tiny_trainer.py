@@ -26,7 +26,7 @@ def occupy(config):
     (config.folder / "out" / "results.json").write_text("theirs")
 
 
-def train(config, entry, seed, folder, *, progress, resume, comparison):
+def train(config, entry, seed, folder, *, progress, resume, comparison, devices):
     assert comparison == folder.parent.parent
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Runs: repeatable, resumable to the bit at every step, reused when finished, fair to `single`."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -101,13 +102,28 @@ def test_a_changed_config_does_not_go_on(config, run_in):
         run_in(config(["hard"], epochs=3), "hard", resume=True)
 
 
-def test_a_damaged_state_is_one_clear_line(config, run_in, tmp_path):
-    with pytest.raises(Stopped):
-        run_in(config(["hard"]), "hard", stop_after=2)
-    state = tmp_path / "run" / "hard" / checkpoint.STATE
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"checkpoint\.pt: cannot be read"):
-        run_in(config(["hard"]), "hard", resume=True)
+def test_a_damaged_state_falls_back_to_the_one_before(config, run_in, tmp_path):
+    """The run repeats some steps and ends in the same bits; without either it is one clear line."""
+    made = config(["hard"])
+    for stop in (2, 5):
+        with pytest.raises(Stopped):
+            run_in(made, "hard", resume=True, stop_after=stop)
+    folder = tmp_path / "run" / "hard"
+    for damaged in (checkpoint.STATE, checkpoint.BEFORE):
+        content = bytearray((folder / damaged).read_bytes())
+        content[len(content) // 2] ^= 1  # a single bit of it all
+        (folder / damaged).write_bytes(content)
+        if damaged is checkpoint.BEFORE:
+            break
+        told = []
+        assert checkpoint.load_state(folder, told.append)["done_steps"] == 2
+        assert "checksum does not match" in told[0]
+        shutil.copytree(folder, tmp_path / "halved" / "hard")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: is damaged, .*--overwrite"):
+        run_in(made, "hard", resume=True)
+    _, resumed = run_in(made, "hard", "halved", resume=True)
+    _, straight = run_in(made, "hard", "straight")
+    assert weights(resumed) == weights(straight)
 
 
 def test_single_sees_the_images_of_the_sharing_method(config, run_in):

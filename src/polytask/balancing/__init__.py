@@ -32,6 +32,9 @@ class Processes(Protocol):
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
 
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes."""
+
 
 class Alone:
     """One process: every sum is the value itself."""
@@ -41,6 +44,10 @@ class Alone:
     def sum(self, value: Tensor) -> Tensor:
         """The value."""
         return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value alone."""
+        return [value]
 
 
 ALONE: Processes = Alone()

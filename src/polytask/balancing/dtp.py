@@ -20,6 +20,7 @@ from torch import Tensor
 
 from polytask.balancing import Balancer, BalancerOptions, Processes
 from polytask.errors import Fault, UserError
+from polytask.tasks.merging import alone, merge
 
 if TYPE_CHECKING:
     from polytask.batch import Batch
@@ -63,23 +64,21 @@ class DTP(Balancer):
     def on_outputs(
         self, method: SharingMethod, batch: Batch, outputs: Outputs, processes: Processes
     ) -> None:
-        table = torch.zeros(2, len(self.tasks))
-        device = batch.groups[0].images.device
         for name, group, target in batch:
-            count = len(group) if target.rows is None else len(target.rows)
-            if target.value is None or not count:
+            if target.value is None:
                 continue
             task = method.tasks[name]
-            metrics = self._metrics.setdefault(name, task.metrics()).to(device)
+            if name not in self._metrics:
+                self._metrics[name] = alone(task.metrics())
+            metrics = self._metrics[name].to(group.images.device)
             metrics.reset()
-            metrics.update(*task.scored(outputs.predictions[name], target.value))
-            table[:, self.tasks.index(name)] += torch.tensor(
-                [count * float(metrics.compute()[task.primary]), count]
-            )
-        sums, counts = processes.sum(table.to(device)).tolist()
-        for task_name, total, count in zip(self.tasks, sums, counts, strict=True):
-            if count and math.isfinite(total):
-                self.see(task_name, total / count)
+            if target.rows is None or len(target.rows):
+                metrics.update(*task.scored(outputs.predictions[name], target.value))
+            if processes.size > 1 and not merge(metrics, processes.gather):
+                continue
+            kpi = float(metrics.compute()[task.primary])
+            if math.isfinite(kpi):
+                self.see(name, kpi)
 
     def see(self, task: str, kpi: float) -> None:
         """Take the newest value of a task's indicator into its running mean."""

@@ -35,7 +35,7 @@ from polytask.cli.serve import app as local_page
 from polytask.cli.serve import serve
 from polytask.cli.train import train
 from polytask.cli.transfer import transfer
-from polytask.errors import Diverged, UserError
+from polytask.errors import Failed, UserError
 
 # Public only through its subclass; which click typer stands on depends on its version.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -137,7 +137,7 @@ def _explain(error: BaseException) -> tuple[int, Iterable[str]]:
         return WRONG_INPUT, [_usage(error)]
     if isinstance(error, UserError):
         return WRONG_INPUT, map(str, error.faults)
-    if isinstance(error, Diverged):
+    if isinstance(error, Failed):
         return FAILED, [str(error)]
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, [str(error) or "interrupted"]

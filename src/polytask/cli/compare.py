@@ -20,6 +20,7 @@ from polytask.cli.options import (
     Overwrite,
     Resume,
     check_start,
+    refuse_torchrun,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def compare(
     Trains every method with every seed on the same tasks and tells who won, by how much, how surely
     and at what cost. A run that fails is told and the others go on; the exit code is then 1.
     """
-    check_start(resume, overwrite, devices)
+    check_start(resume, overwrite)
+    refuse_torchrun("compare")
     from polytask.compare import compare as run_all
     from polytask.compare import dry_run as try_all
     from polytask.training.display import display
@@ -64,6 +66,7 @@ def compare(
             out,
             overrides=changes,
             jobs=jobs,
+            devices=devices,
             resume=resume,
             overwrite=overwrite,
             progress=shown,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,9 @@ Out = Annotated[
         "--out", metavar="DIR", help="The folder to write; runs/<config name> unless said."
     ),
 ]
-Devices = Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices of a run.")]
+Devices = Annotated[
+    int, typer.Option("--devices", min=1, metavar="N", help="Processes of a run, one a GPU if any.")
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where it stopped; nothing finished is repeated.")
 ]
@@ -58,13 +61,17 @@ Within = Annotated[
 ]
 
 
-def check_start(resume: bool, overwrite: bool, devices: int) -> None:
-    """Refuse options that exclude one another, or that this version cannot serve."""
+def check_start(resume: bool, overwrite: bool) -> None:
+    """Refuse options that exclude one another."""
     if resume and overwrite:
         raise UserError.at("--overwrite", "got --resume too; expected one of the two")
-    if devices > 1:
+
+
+def refuse_torchrun(command: str) -> None:
+    """Refuse to be run several times over by torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError.at(
-            "--devices",
-            f"got {devices}; this version trains each run on one device.",
-            "Leave it out.",
+            "torchrun",
+            f"polytask {command} starts its own processes; expected it with polytask train alone.",
+            "Use --devices.",
         )

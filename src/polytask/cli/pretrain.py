@@ -34,7 +34,7 @@ def pretrain(
 
     Any config may then start from the run folder: backbone: {init: RUN}.
     """
-    check_start(resume, overwrite, devices=1)
+    check_start(resume, overwrite)
     from polytask.config import read_config
     from polytask.report import page_of
     from polytask.training.display import display

@@ -28,7 +28,7 @@ def search(
     networks to train: search.budget=35MMAC. Prints the front of score on validation data against
     cost, and writes the best as chosen.yaml, ready to compare.
     """
-    check_start(resume, overwrite, 1)
+    check_start(resume, overwrite)
     from polytask.config import read_config
     from polytask.search.run import search as run
     from polytask.training.display import display

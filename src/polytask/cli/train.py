@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one method with one seed."""
-    check_start(resume, overwrite, devices)
+    check_start(resume, overwrite)
     from polytask import training
     from polytask.config import read_config
 
@@ -55,10 +56,12 @@ def train(
     from polytask.report.records import RunResult
     from polytask.report.wording import run_headline
     from polytask.training.display import display
-    from polytask.training.progress import Progress
+    from polytask.training.processes import is_follower
+    from polytask.training.progress import Progress, ignore
 
     folder = out or Path("runs") / chosen.name
-    with display() as shown:
+    follows = is_follower()
+    with nullcontext(ignore) if follows else display() as shown:
         result = training.train(
             chosen,
             method,
@@ -66,7 +69,10 @@ def train(
             out=folder,
             resume=resume,
             overwrite=overwrite,
+            devices=devices,
             progress=Progress(shown),
         )
+    if follows:
+        return
     show(run_headline(RunResult.model_validate(result)))
     show(f"report: {page_of(folder)}")

@@ -46,7 +46,7 @@ def transfer(
     """
     if by not in ROUTES:
         raise UserError(unknown("--by", "route", by, ROUTES))
-    check_start(resume, overwrite, 1)
+    check_start(resume, overwrite)
     from polytask import training
     from polytask.config import read_config
     from polytask.deploy.run_folder import find_run

@@ -20,6 +20,7 @@ def compare(
     *,
     overrides: Sequence[str] = (),
     jobs: int | None = None,
+    devices: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     progress: Show | None = None,
@@ -33,6 +34,7 @@ def compare(
         out: the folder to write to, `runs/<config name>` by default.
         overrides: `key.path=value` on top of the config.
         jobs: runs to train at once; as many as cores and memory allow by default.
+        devices: processes that each run trains in, one a GPU where there are any.
         resume: go on with what is in the folder; a finished comparison is left as it is.
         overwrite: delete the run or comparison in the folder first.
         progress: is shown what happens; see `polytask.training.display`.
@@ -47,7 +49,7 @@ def compare(
 
     chosen = _read(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
-    comparison = Comparison(chosen, folder, progress or (lambda event: None))
+    comparison = Comparison(chosen, folder, progress or (lambda event: None), devices=devices)
     results = comparison.run(jobs, resume=resume, overwrite=overwrite)
     runs = [file.parent for file in sorted(folder.glob(f"*/seed*/{RESULT}"))]
     for place in (*runs, folder):

@@ -40,10 +40,16 @@ class Comparison:
     """
 
     def __init__(
-        self, config: Config, folder: Path, show: Show, train: str = TRAIN, check: str = CHECK
+        self,
+        config: Config,
+        folder: Path,
+        show: Show,
+        train: str = TRAIN,
+        check: str = CHECK,
+        devices: int = 1,
     ) -> None:
         self.config, self.folder, self.show = config, folder, show
-        self.setup = Setup(train, check, pickle.dumps(config), folder)
+        self.setup = Setup(train, check, pickle.dumps(config), folder, devices)
         self.outcomes: dict[Job, Outcome] = {}
 
     def run(
@@ -66,7 +72,7 @@ class Comparison:
         if not waiting:
             with self._locked():
                 return self._sum_up()
-        size = min(at_once or default_jobs(len(waiting)), len(waiting))
+        size = min(at_once or default_jobs(len(waiting), self.setup.devices), len(waiting))
         with Pool(size, self.setup, self.show) as pool:
             pool.check()
             with self._locked():

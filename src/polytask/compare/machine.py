@@ -13,16 +13,17 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 
 
-def default_jobs(runs: int) -> int:
-    """How many runs to train at once: a core and 1.2 GB of free memory each, 8 GB of a GPU."""
-    most = min(runs, cores())
+def default_jobs(runs: int, devices: int = 1) -> int:
+    """How many runs to train at once: a core and 1.2 GB of free memory each, 8 GB of a GPU; as
+    much for each of its `devices`."""
+    most = cores()
     free = free_bytes()
     if free is not None:
         most = min(most, int(free / RUN_BYTES))
     found = gpus()
     if found:
         most = min(most, sum(max(1, mib // GPU_RUN_MIB) for mib in found.values()))
-    return max(1, most)
+    return max(1, min(runs, most // devices))
 
 
 def cores() -> int:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,10 +16,10 @@ from typing import Any
 from polytask.compare.machine import gpus
 from polytask.compare.worker import Check, Job, Reply, Setup, Stop
 from polytask.errors import UserError
+from polytask.training import child
 from polytask.training.progress import Show
 
 GRACE_SECONDS = 30.0  # for a run to save its state when told to stop
-TAIL_LINES = 3
 
 
 class Pool:
@@ -58,9 +55,11 @@ class Pool:
                 self._workers.pop().end()
 
     def _start(self) -> _Worker:
-        gpu = self._gpus[self._started % len(self._gpus)] if self._gpus else None
+        first = self._started * self._setup.devices
+        chosen = range(first, first + self._setup.devices)
+        gpus = [self._gpus[i % len(self._gpus)] for i in chosen] if self._gpus else []
         self._started += 1
-        return _Worker(self._setup, self._inbox, gpu)
+        return _Worker(self._setup, self._inbox, ",".join(dict.fromkeys(gpus)) or None)
 
     def check(self) -> None:
         """Let a worker check the config against the data and the methods.
@@ -121,25 +120,14 @@ class _Worker:
     """A process, the job it has, and a thread that hands on what it says."""
 
     def __init__(
-        self, setup: Setup, inbox: SimpleQueue[tuple[_Worker, Any]], gpu: str | None
+        self, setup: Setup, inbox: SimpleQueue[tuple[_Worker, Any]], gpus: str | None
     ) -> None:
         self.job: Check | Job | None = None
         self._inbox = inbox
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
-        # Not multiprocessing: its child would run the user's main script again.
-        program = f"import sys; sys.path[:] = {sys.path!r}; "
-        program += "from polytask.compare.worker import main; main()"
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which asks runs to stop
-        )
+        environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+        main = "polytask.compare.worker:main"
+        self._process = child.start(main, self._errors, environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.send(setup)
@@ -176,12 +164,4 @@ class _Worker:
         self._errors.close()
 
     def cause_of_death(self) -> str:
-        code = self._process.wait()
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = " (often for lack of memory; --jobs 1 needs less)" if name == "SIGKILL" else ""
-            return f"its process was ended by {name}{hint}"
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        said = ": " + " / ".join(lines[-TAIL_LINES:]) if lines else ""
-        return f"its process ended with code {code}{said}"
+        return child.cause_of_death(self._process, self._errors)

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, Literal
 
 from polytask.config import Config
-from polytask.errors import Diverged, Fault, UserError
+from polytask.errors import Diverged, Failed, Fault, UserError
 from polytask.training.progress import Progress
 
 
@@ -36,6 +36,7 @@ class Setup:
     check: str
     config: bytes
     comparison: Path
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _Worker:
         self.is_stopping = False
         setup: Setup = pickle.load(source)
         threading.Thread(target=self.listen, daemon=True).start()
-        self.comparison = setup.comparison
+        self.comparison, self.devices = setup.comparison, setup.devices
         self.config: Config = pickle.loads(setup.config)
         self.train, self.check = resolve(setup.train), resolve(setup.check)
 
@@ -123,6 +124,8 @@ class _Worker:
             return Reply("wrong_input", faults=tuple(error.faults))
         except Diverged as error:
             return Reply("diverged", reason=str(error), task=error.task)
+        except Failed as error:
+            return Reply("failed", reason=str(error), traceback=traceback.format_exc())
         except KeyboardInterrupt:
             return Reply("stopped")
         except Exception as error:
@@ -141,6 +144,7 @@ class _Worker:
             progress=self.progress,
             resume=True,
             comparison=self.comparison,
+            devices=self.devices,
         )
 
 

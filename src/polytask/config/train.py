@@ -155,6 +155,9 @@ class TrainConfig(Section):
     memory: float = Field(
         2.0, ge=0, description="GiB of decoded images to keep; beyond, they are read when drawn"
     )
+    sync_norm: bool = Field(
+        True, description="batch norm over the images of all devices; false: of each device"
+    )
     channels_last: bool = Field(
         True, description="the memory layout that is fastest on most devices"
     )

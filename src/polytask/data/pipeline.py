@@ -204,8 +204,11 @@ class Data:
 
         return prefetched(make, range(start, mix.steps), self._wait, self._ahead)
 
-    def scoring(self, split: str, batch: int = 256) -> Iterator[Batch]:
-        """Every image of a split, in order, unchanged, one data set at a time.
+    def scoring(
+        self, split: str, batch: int = 256, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Every image of a split, in order, unchanged, one data set at a time; of several processes
+        each gets every `world`-th batch.
 
         What pretext tasks make of an image is then the same for every run and seed.
         """
@@ -214,7 +217,7 @@ class Data:
             for name, data in self.sets.items()
             for first in range(0, len(data.splits[split]), batch)
             for rows in [data.splits[split][first : first + batch]]
-        ]
+        ][rank::world]
 
         def make(step: int) -> Batch:
             return self._join([portions[step]])

@@ -7,11 +7,9 @@ Source: Fifty et al., "Efficiently Identifying Task Groupings for Multi-Task Lea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +20,6 @@ from polytask.errors import UserError
 from polytask.search.grouping import propose
 from polytask.training.loop import Loop
 from polytask.training.losses import StepLosses
-from polytask.training.progress import Silent
 from polytask.training.run import Run, prepare_process
 
 if TYPE_CHECKING:
@@ -90,7 +87,7 @@ def measure_affinity(
     if len(config.tasks) < 2:
         raise UserError.at(config.place("tasks"), "got one task; expected two or more to compare")
     prepare_process()
-    run = Run(config, config.method(METHOD), seed, Path(os.devnull), Silent(), None, None)
+    run = Run.alone(config, config.method(METHOD), seed)
     (phase,) = run.plan(run.untrained_single_paths)
     loop = _Watched(config, run.method, run.data, run.world, phase, seed, lambda _: None)
     loop.probe = Probe(list(run.tasks), every)

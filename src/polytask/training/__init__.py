@@ -27,9 +27,12 @@ def train(
     overrides: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
+    devices: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train one method of a config into a run folder and return its result.
+
+    Under torchrun every process calls it; the first one writes and tells.
 
     Args:
         config: a config, or what `read_config` reads one from.
@@ -39,30 +42,40 @@ def train(
         overrides: `key.path=value` on top of the config.
         resume: go on with the run in the folder; a finished one is left as it is.
         overwrite: delete the run in the folder, once the input is known to be right.
+        devices: processes to train in, one a GPU where there are any.
         progress: is told what happens.
 
     Raises:
         UserError: the input or the folder is wrong.
-        Diverged: a loss became NaN or infinite.
+        Failed: memory, disk or a process was lost; Diverged: a loss became NaN or infinite.
         KeyboardInterrupt: stopped by Ctrl-C, the state saved.
     """
     from polytask.config import Config, read_config
     from polytask.training import output, run
     from polytask.training.interrupt import stops_on_interrupt
+    from polytask.training.processes import is_follower
     from polytask.training.progress import Silent
 
     chosen = config if isinstance(config, Config) else read_config(config, overrides)
     entry = chosen.method(method)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     first = chosen.seeds[0] if seed is None else seed
-    output.check_output(folder, resume=resume, overwrite=overwrite)
-    if resume and not output.is_unused(folder):
-        output.check_same_config(folder, chosen)
-        output.check_same_run(folder, entry.key, first)
+    if not is_follower():  # the first process may have begun to write already
+        output.check_output(folder, resume=resume, overwrite=overwrite)
+        if resume and not output.is_unused(folder):
+            output.check_same_config(folder, chosen)
+            output.check_same_run(folder, entry.key, first)
     progress = progress or Silent()
     with stops_on_interrupt(progress):
         return run.train_run(
-            chosen, entry, first, folder, progress=progress, resume=resume, overwrite=overwrite
+            chosen,
+            entry,
+            first,
+            folder,
+            progress=progress,
+            resume=resume,
+            overwrite=overwrite,
+            devices=devices,
         )
 
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from polytask.errors import RunError
+from polytask.errors import Fault, RunError
 
 STATE = Path("state") / "checkpoint.pt"
+BEFORE = Path("state") / "before.pt"  # the state saved before that one
 BEST = Path("state") / "best.safetensors"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one step: after a crash it holds the old content or the new."""
+# What a file of state begins with: the number of its format, and a hash of all that follows.
+HEADER = b"polytask state %d %s\n"
+FORMAT = 1
+
+
+def write_bytes(path: Path, content: bytes, before: Path | None = None) -> None:
+    """Replace a file in one step: after a crash it holds the old content or the new.
+
+    `before` takes the old content, should it be wanted again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -27,6 +38,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             sink.write(content)
             sink.flush()
             os.fsync(sink.fileno())
+        if before is not None and path.exists():
+            path.replace(before)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -43,35 +56,73 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write what resuming needs: tensors, numbers and text only."""
+    """Write what resuming needs, tensors, numbers and text only; keep the state before it."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    write_bytes(folder / STATE, buffer.getvalue())
+    content = buffer.getvalue()
+    write_bytes(folder / STATE, _header(FORMAT, content) + content, folder / BEFORE)
+
+
+def _header(number: int, content: bytes) -> bytes:
+    return HEADER % (number, hashlib.blake2b(content, digest_size=16).hexdigest().encode())
 
 
 def drop_state(folder: Path) -> None:
     """Delete what only resuming needs, half-written files of killed processes included."""
-    for path in (*(folder / STATE.parent).glob(f".{STATE.name}.*"), folder / STATE):
+    for path in (
+        *(folder / STATE.parent).glob(f".{STATE.name}.*"),
+        folder / STATE,
+        folder / BEFORE,
+    ):
         path.unlink(missing_ok=True)
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
+def load_state(folder: Path, tell: Callable[[str], object] = str) -> dict[str, Any] | None:
     """The state to go on from, or `None` at the very start.
 
+    A damaged file is passed over for the one saved before it, which `tell` hears of: the run then
+    repeats some steps and ends in the same weights.
+
     Raises:
-        RunError: the file cannot be read.
+        RunError: there is a state, but none that can be read.
     """
-    path = folder / STATE
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
+    faults: list[Fault] = []
+    for path in (folder / STATE, folder / BEFORE):
+        if not path.exists():
+            continue
+        try:
+            state = _read_state(path)
+        except RunError as error:
+            faults += error.faults
+            continue
+        for fault in faults:
+            tell(f"{fault.where}: {fault.problem} Going on from the state before it.")
+        return state
+    if faults:
+        raise RunError(faults)
+    return None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    way_out = "Use --overwrite to start again."
+    head, _, content = path.read_bytes().partition(b"\n")
+    found = re.fullmatch(rb"polytask state (\d+) ([0-9a-f]{32})", head)
+    if found is not None and int(found[1]) != FORMAT:
         raise RunError.at(
             str(path),
-            f"cannot be read ({type(error).__name__}); expected the state of an unfinished run.",
-            "Delete the run folder, or use --overwrite.",
-        ) from error
+            f"has format {int(found[1])}, of another version of polytask; expected {FORMAT}.",
+            f"Go on with the version that wrote it (log.txt). {way_out}",
+        )
+    if found is None or _header(FORMAT, content) != head + b"\n":
+        problem = "is damaged, its checksum does not match; expected the state of a stopped run."
+        raise RunError.at(str(path), problem, way_out)
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), weights_only=True, map_location="cpu"
+        )
+    except Exception as error:
+        problem = f"cannot be read ({type(error).__name__}); expected the state of a stopped run."
+        raise RunError.at(str(path), problem, way_out) from error
     return state
 
 

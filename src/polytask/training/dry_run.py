@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polytask.errors import RunError
 from polytask.training.loop import Loop
-from polytask.training.progress import Silent
 from polytask.training.run import Run, prepare_process
 
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
         RunError: a trunk or column unit of a task gets no gradient.
     """
     prepare_process()
-    run = Run(config, entry, seed, Path(os.devnull), Silent(), None, None)
+    run = Run.alone(config, entry, seed)
     first = run.plan(run.untrained_single_paths)[0]
     loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
     run.method.on_phase_start(loop)

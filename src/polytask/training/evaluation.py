@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from polytask.balancing import ALONE, Processes
 from polytask.batch import Batch, Group, Target, Value
 from polytask.sharing.method import SharingMethod
+from polytask.tasks.merging import alone, merge
 
 
 @dataclass
@@ -41,43 +43,59 @@ class Watcher(Protocol):
         """A task's prediction for its labelled images, and what `Task.loss` says of it."""
 
 
+@dataclass
+class _Seen:
+    """What one process saw of a task: loss, its weight, labelled images, and targets for chance."""
+
+    loss: float = 0.0
+    weight: float = 0.0
+    count: int = 0
+    tallies: list[Value] = field(default_factory=list)
+
+
 @torch.no_grad()
 def evaluate(
     method: SharingMethod,
     batches: Iterable[Batch],
     device: torch.device,
     watcher: Watcher | None = None,
+    processes: Processes = ALONE,
 ) -> Scores:
-    """Score a method on batches; a task without a labelled image has no entry."""
+    """Score a method on batches; a task without a labelled image has no entry.
+
+    Each of several `processes` brings some of the batches, and all get the scores of all.
+    """
     was_training = method.training
     method.eval()
-    metrics = {name: task.metrics().to(device) for name, task in method.tasks.items()}
-    sums = dict.fromkeys(method.tasks, 0.0)
-    weights = dict.fromkeys(method.tasks, 0.0)
-    scores = Scores()
-    seen: dict[str, list[Value]] = {name: [] for name in method.tasks}
+    metrics = {name: alone(task.metrics()).to(device) for name, task in method.tasks.items()}
+    seen = {name: _Seen() for name in method.tasks}
     for batch in batches:
         batch = batch.to(device)
         outputs = method(batch)
         for name, group, target in batch:
-            task, prediction = method.tasks[name], outputs.predictions[name]
+            task, prediction, own = method.tasks[name], outputs.predictions[name], seen[name]
             assert target.value is not None
             loss, weight = task.loss(prediction, target.value)
-            sums[name] += float(loss.sum())
-            weights[name] += float(weight.sum())
+            own.loss += float(loss.sum())
+            own.weight += float(weight.sum())
             metrics[name].update(*task.scored(prediction, target.value))
-            seen[name].append(task.tally(target.value))
+            own.tallies.append(task.tally(target.value))
             if watcher is not None:
                 watcher.see(name, group, target, prediction, loss, weight)
-            labelled = len(group) if target.rows is None else len(target.rows)
-            scores.counts[name] = scores.counts.get(name, 0) + labelled
-    for name, task in method.tasks.items():
-        if not seen[name]:
-            continue
-        scores.metrics[name] = {k: float(v) for k, v in metrics[name].compute().items()}
-        scores.losses[name] = sums[name] / max(weights[name], 1e-12)
-        scores.chance[name] = task.chance(_joined(seen[name]))
+            own.count += len(group) if target.rows is None else len(target.rows)
     method.train(was_training)
+    scores = Scores()
+    for name, task in method.tasks.items():
+        parts = processes.gather(seen[name])
+        if processes.size > 1:
+            merge(metrics[name], processes.gather)
+        if not (count := sum(part.count for part in parts)):
+            continue
+        scores.counts[name] = count
+        scores.metrics[name] = {k: float(v) for k, v in metrics[name].compute().items()}
+        weight = sum(part.weight for part in parts)
+        scores.losses[name] = sum(part.loss for part in parts) / max(weight, 1e-12)
+        scores.chance[name] = task.chance(_joined([t for part in parts for t in part.tallies]))
     return scores
 
 

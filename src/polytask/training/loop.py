@@ -14,6 +14,7 @@ from torch import nn
 from polytask.backbones.norm import BatchNorm
 from polytask.balancing import build as build_balancer
 from polytask.batch import Batch
+from polytask.data.slicing import slice_batch
 from polytask.errors import Diverged
 from polytask.phase import ParameterGroup, Phase
 from polytask.randomness import stable_hash
@@ -119,13 +120,16 @@ class Loop:
         key = stable_hash(self.seed, self.phase.name, self.epoch, self.step_in_epoch)
         world.seed(key)
         self.optimizers.scale(self.lr.at(self.epoch * self.steps + self.step_in_epoch))
-        batch = batch.to(world.device)
+        self._count(batch)
+        batch = self.own(batch)
         if self.train.channels_last:
             for group in batch.groups:
                 group.images = group.images.contiguous(memory_format=torch.channels_last)
         self.optimizers.zero_grad()
         method.before_forward(self)
         self.balancer.on_step(key, method)
+        if world.size > 1:  # dropout differs between processes, as between images
+            world.seed(stable_hash(key, world.rank))
         with world.autocast():
             if self.phase.forward is None:
                 outputs = method(batch)
@@ -135,7 +139,7 @@ class Loop:
             for make in self.phase.terms:
                 terms += make(batch, outputs)
             found = StepLosses(method.tasks, batch, outputs, terms, world, self.train.loss)
-        self._count(batch, found)
+        self._note(found)
         self.balancer.on_outputs(method, batch, outputs, world)
         self.balancer.backward(found.losses, method, found.penalty, world)
         if only is not None:
@@ -149,7 +153,15 @@ class Loop:
         method.before_step(self)
         self.optimizers.step()
         method.after_step(self)
+        if not self.train.sync_norm:
+            world.copy(method.buffers())
         self.updates += 1
+
+    def own(self, batch: Batch) -> Batch:
+        """This process's share of a global batch, on its device."""
+        if self.world.size > 1:
+            batch = slice_batch(batch, self.world.rank, self.world.size)
+        return batch.to(self.world.device)
 
     def _clip(self, most: float) -> None:
         """Clip each set of parameters that belongs together: columns clip as they would alone."""
@@ -158,11 +170,14 @@ class Loop:
             if not math.isfinite(float(norm)):
                 raise Diverged("gradient", self.updates, float(norm))
 
-    def _count(self, batch: Batch, found: StepLosses) -> None:
+    def _count(self, batch: Batch) -> None:
+        """Count the labelled images of a global batch."""
         for name, group, target in batch:
             self.images[name] += len(group) if target.rows is None else len(target.rows)
-        for name, loss in found.losses.items():
-            value = float(loss.detach())
+
+    def _note(self, found: StepLosses) -> None:
+        """Take in the global losses of a step."""
+        for name, value in self.balancer.global_values(found.losses, self.world).items():
             if not math.isfinite(value):
                 raise Diverged(name, self.updates, value)
             self.sums[name] = self.sums.get(name, 0.0) + value

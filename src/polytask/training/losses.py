@@ -38,7 +38,9 @@ class StepLosses:
         self.penalty: Tensor | None = None
         for term in terms:
             if term.task is None:
+                # On parameters, which every process has: the gradients of all are added up.
                 value = term.value * term.weight
+                value = value if world.size == 1 else value / world.size
                 self.penalty = value if self.penalty is None else self.penalty + value
             elif isinstance(term.weight, Tensor):
                 local.setdefault(term.task, []).append((term.value, term.weight))

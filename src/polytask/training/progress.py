@@ -117,8 +117,12 @@ class Progress:
         self._show(Message(text))
 
 
+def ignore(event: Event) -> None:
+    """Show nothing."""
+
+
 class Silent(Progress):
     """Shows nothing."""
 
     def __init__(self) -> None:
-        super().__init__(lambda event: None)
+        super().__init__(ignore)

@@ -73,6 +73,26 @@ class Record:
         self.rows = rows
 
 
+class Unwritten(Record):
+    """The record of the other processes of a run: the first one writes."""
+
+    def begin(
+        self, config: Config, method: SharingMethod, data: Data, about: Mapping[str, Any]
+    ) -> None:
+        """Nothing."""
+
+    def write_cost(self, method: SharingMethod) -> None:
+        """Nothing."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Nothing but the count."""
+        self.rows += 1
+
+    def keep(self, rows: int) -> None:
+        """Nothing but the count."""
+        self.rows = rows
+
+
 def flat(scores: Scores) -> dict[str, float]:
     """Scores as the flat keys of `metrics.jsonl`."""
     row = {"loss": sum(scores.losses.values())}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from polytask.errors import UserError
 
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -25,12 +28,49 @@ class World:
         self.size: int = fabric.world_size
         self.device: torch.device = fabric.device
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process locks, decides and writes."""
+        return self.rank == 0
+
     @classmethod
     def of(cls, precision: str = "32", accelerator: str = "auto") -> World:
         """One process on the best device of this machine."""
         from lightning_fabric import Fabric
 
         return cls(Fabric(accelerator=accelerator, devices=1, precision=PRECISION[precision]))
+
+    @classmethod
+    def joined(cls, environment: Any, devices: int, precision: str = "32") -> World:
+        """One of several processes, which `environment` (of lightning-fabric) introduces; waits
+        until all are there. `devices` of them are on this machine.
+
+        Raises:
+            UserError: there are fewer GPUs than processes.
+        """
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
+        check_devices(devices)
+        for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        has_gpus = torch.cuda.is_available()
+        backend = "nccl" if has_gpus else "gloo"
+        # Of the strategy only its process group serves: no module is wrapped.
+        fabric = Fabric(
+            accelerator="cuda" if has_gpus else "cpu",
+            devices=devices,
+            num_nodes=environment.world_size() // devices,
+            strategy=DDPStrategy(cluster_environment=environment, process_group_backend=backend),
+            precision=PRECISION[precision],
+        )
+        fabric.launch()
+        return cls(fabric)
+
+    def leave(self) -> None:
+        """Be one process again."""
+        if self.size > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision's context for a forward pass."""
@@ -47,11 +87,29 @@ class World:
             torch.get_device_module(self.device).manual_seed(number)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all processes."""
+        """The sum of a tensor over all processes; may reuse its memory."""
         if self.size == 1:
             return value
         total: Tensor = self.fabric.all_reduce(value, reduce_op="sum")
         return total
+
+    def any(self, claim: bool) -> bool:
+        """Whether a claim holds in any process."""
+        if self.size == 1:
+            return claim
+        return bool(self.sum(torch.tensor(float(claim), device=self.device)))
+
+    def tell(self, value: Any) -> Any:
+        """The first process's value, in every process."""
+        return value if self.size == 1 else self.fabric.broadcast(value)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(found, value)
+        return found
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up the gradients of all processes; one without a gradient adds zeros.
@@ -62,7 +120,33 @@ class World:
             return
         known = list(parameters)
         has = torch.tensor([p.grad is not None for p in known], device=self.device).float()
-        has = self.sum(has)
-        for p, count in zip(known, has.tolist(), strict=True):
-            if count:
-                p.grad = self.sum(torch.zeros_like(p) if p.grad is None else p.grad)
+        counts = self.sum(has).tolist()
+        reached = [p for p, count in zip(known, counts, strict=True) if count]
+        if not reached:
+            return
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in reached]
+        # One message: a message a parameter would take longer than what it says.
+        parts = torch.split(self.sum(torch.cat(flat)), [p.numel() for p in reached])
+        for p, part in zip(reached, parts, strict=True):
+            p.grad = part.view(p.shape)
+
+    @torch.no_grad()
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Let tensors hold what they hold in the first process."""
+        if self.size == 1:
+            return
+        known = list(tensors)
+        told = self.tell([tensor.cpu() for tensor in known] if self.is_first else None)
+        for tensor, value in zip(known, told, strict=True):
+            tensor.copy_(value)
+
+
+def check_devices(devices: int) -> None:
+    """Refuse more processes than GPUs, where there are any; on a CPU any number may share it.
+
+    Raises:
+        UserError: with how many there are.
+    """
+    gpus = torch.cuda.device_count()
+    if gpus and devices > gpus:
+        raise UserError.at("--devices", f"got {devices}; expected at most the {gpus} GPUs here.")

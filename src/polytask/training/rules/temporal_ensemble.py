@@ -228,7 +228,7 @@ def relearn_norms(loop: Loop, batches: int) -> None:
     stream = loop.rule.batches(loop, 0)
     for _, batch in zip(range(batches), stream, strict=False):
         with loop.world.autocast():
-            method(batch.to(loop.world.device))
+            method(loop.own(batch))
     stream.close()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -1,0 +1,100 @@
+"""What a run is made of: its data, its method and its phases, out of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from polytask import tasks as task_kinds
+from polytask.backbones.norm import BatchNorm, sum_over_processes
+from polytask.data.load import load_data
+from polytask.data.pipeline import Data
+from polytask.phase import Phase, Schedule
+from polytask.sharing.build import build_method
+from polytask.sharing.method import SharingMethod
+from polytask.tasks.task import Task
+from polytask.training.routes import transferred
+from polytask.training.start import check_transfer, source_of, start_of
+from polytask.training.world import World
+
+if TYPE_CHECKING:
+    from polytask.config.models import Config, MethodEntry
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every process of a run knows of it.
+
+    `is_teacher`: it is trained for another run, which waits for it.
+    """
+
+    config: Config
+    entry: MethodEntry
+    seed: int
+    folder: Path
+    comparison: Path | None = None
+    stop_after: int | None = None
+    is_teacher: bool = False
+
+
+class Assembly:
+    """Data and method of a run, the same in every process of a world.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written.
+    """
+
+    def __init__(self, work: Work, world: World) -> None:
+        self.work, self.world = work, world
+        self.config, self.entry, self.seed = work.config, work.entry, work.seed
+        config, entry = self.config, self.entry
+        self.tasks = task_kinds.build(config.tasks)
+        self.data: Data = load_data(config, self.tasks, self.seed)
+        self.start_from = start_of(config, entry)
+        if self.start_from is not None:
+            self.data.normalisation = self.start_from.normalisation
+        method = self._built(entry)
+        check_transfer(config, entry, method)
+        self.method: SharingMethod = method.to(world.device)
+        if config.train.channels_last:
+            self.method = self.method.to(memory_format=torch.channels_last)
+        if world.size > 1 and config.train.sync_norm:
+            for norm in (m for m in self.method.modules() if isinstance(m, BatchNorm)):
+                norm.current.sync = sum_over_processes
+        if any(type(task).planned is not Task.planned for task in self.tasks.values()):
+            self.plan(self.untrained_single_paths)  # refused before anything is written
+
+    def plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
+        config, data = self.config, self.data
+        schedule = Schedule(
+            config.train.epochs, config.match, data.samples, data.data_of, single_paths
+        )
+        phases = self.method.plan(schedule)
+        for task in self.tasks.values():
+            phases = task.planned(phases, self.method)
+        transfer = self.entry.options.transfer
+        if transfer is None:
+            return phases
+        source = source_of(config, self.entry)
+        return transferred(phases, self.method, source, transfer, config.train, data.normalisation)
+
+    def single(self) -> tuple[MethodEntry, SharingMethod]:
+        entry = next(e for e in self.config.methods if e.name == "single")
+        return entry, self._built(entry)
+
+    def _built(self, entry: MethodEntry) -> SharingMethod:
+        config, data = self.config, self.data
+        source = self.start_from if entry is self.entry else start_of(config, entry)
+        start = None if source is None else source.start
+        return build_method(
+            config, entry, self.tasks, data.streams, data.stream_of, self.seed, start
+        )
+
+    def untrained_single_paths(self) -> dict[str, nn.Module]:
+        _, single = self.single()
+        return {task: single.path(task) for task in self.tasks}

@@ -1,0 +1,88 @@
+"""`--devices 2` and torchrun: started, resumed with another number, and losing a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import tiny
+from polytask.errors import Failed, UserError
+from polytask.training import processes
+from polytask.training.progress import Progress
+from polytask.training.run import Stopped, train_run
+
+
+def test_a_run_goes_on_with_another_number_of_processes(config, run_in):
+    """Resumed by one process, a run of two ends as one process would have, but for rounding."""
+    made = config(["hard"], epochs=2, optimizer={"name": "sgd", "lr": 0.01})
+    with pytest.raises(Stopped):
+        run_in(made, "hard", "changed", devices=2, stop_after=7)
+    changed, folder = run_in(made, "hard", "changed", resume=True)
+    straight, other = run_in(made, "hard", "straight")
+    assert changed["samples"] == straight["samples"]
+    assert changed["hash"] == straight["hash"]
+    torch.testing.assert_close(
+        load_file(folder / "model.safetensors"),
+        load_file(other / "model.safetensors"),
+        rtol=1e-2,
+        atol=1e-3,
+    )
+
+
+def test_a_lost_process_is_told_and_the_run_goes_on(config, run_in, monkeypatch):
+    made = config(["hard"], epochs=2)
+    helpers = []
+    start = processes.child.start
+
+    def noted(*arguments):
+        helpers.append(start(*arguments))
+        return helpers[-1]
+
+    monkeypatch.setattr(processes.child, "start", noted)
+
+    class Killing(Progress):
+        def step(self, step, losses):
+            if step == 3:
+                os.kill(helpers[0].pid, signal.SIGKILL)
+
+    with pytest.raises(Failed, match=r"device 1 is lost: .*SIGKILL.*--resume"):
+        run_in(made, "hard", devices=2, progress=Killing(lambda event: None))
+    assert threading.active_count() < 20
+    result, _ = run_in(made, "hard", resume=True)
+    assert result["samples"] == run_in(made, "hard", "other")[0]["samples"]
+
+
+def test_torchrun_trains_one_run(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(tiny(["hard"], epochs=1)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(processes._free_port()), "-m", "polytask", "train", str(path)]
+    command += ["--method", "hard", "--out", str(tmp_path / "run")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("report:") == 1
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_two_numbers_of_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with (
+        pytest.raises(UserError, match="--devices: got 2 under a torchrun of 4"),
+        processes.together(2, "32", None),
+    ):
+        pass
+
+
+def test_more_devices_than_gpus_are_refused(monkeypatch, config, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    made = config(["hard"])
+    with pytest.raises(UserError, match="--devices: got 2; expected at most the 1 GPUs"):
+        train_run(made, made.method("hard"), 0, tmp_path / "run", devices=2)
+    assert not (tmp_path / "run").exists()
