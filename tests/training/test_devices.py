@@ -1,6 +1,5 @@
 """`--devices 2` and torchrun: started, resumed with another number, and losing a process."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import tiny
 from polytask.errors import Failed, UserError
 from polytask.training import processes
 from polytask.training.progress import Progress
@@ -58,13 +56,13 @@ def test_a_lost_process_is_told_and_the_run_goes_on(config, run_in, monkeypatch)
     assert result["samples"] == run_in(made, "hard", "other")[0]["samples"]
 
 
-def test_torchrun_trains_one_run(tmp_path):
+def test_torchrun_trains_one_run(config, tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(json.dumps(tiny(["hard"], epochs=1)))
+    path.write_text(config(["hard"], epochs=1).dump())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", str(processes._free_port()), "-m", "polytask", "train", str(path)]
     command += ["--method", "hard", "--out", str(tmp_path / "run")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("report:") == 1
     assert (tmp_path / "run" / "result.json").exists()

@@ -68,7 +68,7 @@ def config_of(case):
                 "epochs": 12 if "mixing" in top else 6,
                 "batch": 26,
                 "optimizer": {"name": "sgd", "lr": 0.02},
-                "evaluate_every": 5,
+                "evaluate_every": 2,
             },
             "seeds": 1,
             **top,
@@ -125,5 +125,6 @@ def check(home, case):
     one, two = (checkpoint.load_state(home / size / case) for size in "12")
     assert one["done_steps"] == two["done_steps"] == STEPS
     assert one["images"] == two["images"]
+    assert one["best"] == two["best"]
     for part in ("method", "loop"):
         torch.testing.assert_close(two[part], one[part], rtol=1e-6, atol=1e-8)

@@ -16,14 +16,18 @@ Gather = Callable[[Any], list[Any]]
 def alone(metrics: MetricCollection) -> MetricCollection:
     """The metrics, which from now on do not talk to other processes on their own: they would wait
     for one that has no image of their task."""
-    for metric in _with_states(metrics):
-        metric.sync_on_compute = False
+    for metric in _members(metrics):
+        metric.distributed_available_fn = _never
     return metrics
+
+
+def _never() -> bool:
+    return False
 
 
 def merge(metrics: MetricCollection, gather: Gather) -> bool:
     """Take in what the processes have seen, in the order of their ranks; whether it is anything."""
-    members = _with_states(metrics)
+    members = [metric for metric in _members(metrics) if metric.metric_state]
     own = [{key: _on_cpu(value) for key, value in m.metric_state.items()} for m in members]
     found = gather((own, any(m.update_called for m in members)))
     metrics.reset()
@@ -34,14 +38,14 @@ def merge(metrics: MetricCollection, gather: Gather) -> bool:
     return any(has_seen for _, has_seen in found)
 
 
-def _with_states(metrics: MetricCollection) -> list[Any]:
+def _members(metrics: MetricCollection) -> list[Any]:
     from torchmetrics import Metric
 
     return [
         part
         for _, metric in metrics.items()  # not `modules`: metrics of one group share their states
         for part in metric.modules()
-        if isinstance(part, Metric) and part.metric_state
+        if isinstance(part, Metric)
     ]
 
 
