@@ -15,6 +15,7 @@ from worlds import BACKBONES, VARIANTS, World
 
 from polytask import backbones, registry, tasks
 from polytask.batch import Batch, Group, Input, Target
+from polytask.errors import UserError
 from polytask.sharing.method import Setting, SharingMethod
 from polytask.tasks.task import Task
 
@@ -35,13 +36,19 @@ FOUND = {"things": [0, 2, 5], "group": [1, 3, 4], "product": [0, 1, 4]}
 # A backbone that decodes, which serves images no smaller than 32 × 32.
 SEGNET = partial(backbones.build, "residual_segnet", width=0.0625, stem="small")
 LARGER = Input(3, 32, 64)
+# Every method with its defaults runs on it, but for these options and these refusals.
 DECODED: dict[str, dict[str, Any]] = {
-    "single": {},
-    "hard": {},
-    "mtan": {},
     "cross_stitch": {"tied": "stem"},
-    "nddr": {},
-    "aux_encoders": {},
+    "mmoe": {"experts": 2},
+    "multi_path": {"distill": False},
+    "nested_net": {"scheme": "weight"},
+}
+NOT_DECODED = {
+    "adashare": "no unit of this backbone has a shortcut",
+    "kernel_sharing": "the decoder of outline finds no kernels",
+    "layer_lasso": "no stage of this backbone has two units",
+    "mtda": "outline is segmentation",
+    "nested_net": "ConvTranspose2d narrower",  # with its defaults
 }
 IN_ROOMS = ("single", "hard", "mtan", "cross_stitch")
 
@@ -111,7 +118,11 @@ def served() -> list[DenseWorld]:
     found = [DenseWorld("hard", "small_vit", "integrated")]
     found += [DenseWorld(name, "resnet18", "integrated", rows=ROOMS) for name in IN_ROOMS]
     found += [DenseWorld(name, "resnet18", "integrated", rows=FOUND) for name in IN_ROOMS]
-    found += [DenseWorld(n, "residual_segnet", "integrated", o) for n, o in DECODED.items()]
+    found += [
+        DenseWorld(name, "residual_segnet", "integrated", DECODED.get(name, {}))
+        for name in registry.names("sharing")
+        if name in DECODED or name not in NOT_DECODED
+    ]
     for name in registry.names("sharing"):
         world = DenseWorld(name, "resnet18", "integrated", VARIANTS.get(name, [{}])[0])
         setting = world.setting()
@@ -142,6 +153,30 @@ def test_what_does_not_serve_them_says_why(name):
     setting = world.setting()
     reason = world.kind.refuses(setting, world.checked_options(setting))
     assert "outline" in reason
+
+
+@pytest.mark.parametrize("name", NOT_DECODED)
+def test_what_does_not_serve_a_backbone_that_decodes_says_why(name):
+    world = DenseWorld(name, "residual_segnet", "integrated")
+    setting = world.setting()
+    options = world.checked_options(setting)
+    reason = world.kind.refuses(setting, options)
+    if reason is None:
+        with pytest.raises(UserError) as error:
+            world.kind(setting, options)
+        (reason,) = map(str, error.value.faults)
+    assert NOT_DECODED[name] in reason
+    assert "\n" not in reason
+
+
+def test_experts_end_where_a_task_that_answers_per_image_leaves():
+    method = DenseWorld("mmoe", "residual_segnet", "integrated", {"experts": 2}).method()
+    paths = {task: method.path(task).state_dict() for task in SHOP}
+    assert any(".dec1." in name for name in paths["outline"])
+    assert not any(".dec1." in name for name in paths["product"])
+    assert method.last_shared() == {
+        p for expert in method.experts.values() for p in expert.unit("enc5").parameters()
+    }
 
 
 @each_world

@@ -90,6 +90,17 @@ class KernelSharing(Columns):
     options: KernelSharingOptions
 
     @classmethod
+    def refuses(cls, setting: Setting, options: MethodOptions) -> str | None:
+        dense = [name for name, task in setting.tasks.items() if task.is_dense]
+        others = [name for name in setting.tasks if name not in dense]
+        if dense and others and setting.backbone(channels=3).decodes:
+            return (
+                f"the decoder of {dense[0]} finds no kernels to share with in the column of "
+                f"{others[0]}, which ends at the encoder; cross_stitch links both"
+            )
+        return super().refuses(setting, options)
+
+    @classmethod
     def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
         """Thresholds from 0.1 to 0.9, and one that shares nothing."""
         return {"threshold": [round(0.1 * i, 1) for i in range(1, 10)] + [1.1]}

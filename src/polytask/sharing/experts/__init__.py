@@ -33,7 +33,10 @@ class Experts(SharingMethod):
         super().__init__(setting, options)
         self.experts = nn.ModuleDict({f"expert{i}": self._made(i) for i in range(count)})
         first = self.expert("expert0")
-        self.names = first.names
+        deepest = max((self.taps(task)[-1] for task in self.tasks), key=first.position)
+        self.names = first.names[: first.position(deepest) + 1]
+        for name in self.experts:
+            self.expert(name).keep(self.names)
         inputs = set(map(setting.input_of, self.tasks))
         shapes = {i: first.shapes(i.channels, i.height, i.width) for i in inputs}
         self.shapes = {task: shapes[setting.input_of(task)] for task in self.tasks}
@@ -95,13 +98,19 @@ class Experts(SharingMethod):
                 maps.append(by_sample(mixed, group.views))
             outputs.predictions[task] = self.heads[task](maps if len(maps) > 1 else maps[0])
 
+    def units(self, task: str) -> list[str]:
+        """The units that run for a task: tasks that answer per image need no decoder."""
+        return self.names[: self.expert("expert0").position(self.taps(task)[-1]) + 1]
+
     def view(self, task: str) -> set[nn.Parameter]:
-        own = (self.experts, self.gates[task], self.heads[task])
+        units = [self.expert(e).unit(name) for e in self.experts for name in self.units(task)]
+        own = (*units, self.gates[task], self.heads[task])
         return {parameter for part in own for parameter in part.parameters()}
 
     def path(self, task: str) -> nn.Module:
         made = ExpertsPath(
             {name: self.expert(name) for name in self.experts},
+            self.units(task),
             self.gates[task],
             self.taps(task),
             self.heads[task],
@@ -111,12 +120,18 @@ class Experts(SharingMethod):
         return made.eval()
 
     def units_of(self, task: str) -> list[tuple[str, str]]:
-        del task
-        return [(f"{expert}/{name}", "shared") for name in self.names for expert in self.experts]
+        runs = {name: sum(name in self.units(t) for t in self.tasks) for name in self.units(task)}
+        return [
+            (f"{expert}/{name}", "shared" if count > 1 or len(self.tasks) == 1 else task)
+            for name, count in runs.items()
+            for expert in self.experts
+        ]
 
     def last_shared(self) -> set[nn.Parameter]:
-        """The parameters of the experts' last units (GradNorm)."""
-        last = [self.expert(name).unit(self.names[-1]) for name in self.experts]
+        """The parameters of the experts' last units that two tasks or more run (GradNorm)."""
+        lengths = sorted(len(self.units(task)) for task in self.tasks)
+        place = self.names[lengths[-2:][0] - 1]
+        last = [self.expert(name).unit(place) for name in self.experts]
         return {parameter for unit in last for parameter in unit.parameters()}
 
 
@@ -126,6 +141,7 @@ class ExpertsPath(nn.Module):
     def __init__(
         self,
         experts: Mapping[str, StagedBackbone],
+        units: Sequence[str],
         gate: nn.Module,
         taps: Sequence[str],
         head: nn.Module,
@@ -134,6 +150,8 @@ class ExpertsPath(nn.Module):
         super().__init__()
         self.views = views
         self.experts = nn.ModuleDict({n: copy.deepcopy(expert) for n, expert in experts.items()})
+        for expert in self._backbones():
+            expert.keep(units)
         self.gate = copy.deepcopy(gate)
         self.taps = list(taps)
         self.head = copy.deepcopy(head)
@@ -159,10 +177,12 @@ class ExpertsPath(nn.Module):
 
 
 def maps_of(expert: StagedBackbone, images: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    """The maps of the wanted units and of the first one."""
+    """The maps of the wanted units and of the first one; nothing runs beyond them."""
     state: State = images
     found: dict[str, Tensor] = {}
     for name, unit in expert:
+        if found and wanted <= found.keys():
+            break
         state = unit(state)
         if name in wanted or not found:
             found[name] = expert.feature(state)

@@ -60,20 +60,29 @@ class LayerLasso(OnePhase):
         chosen = self.options.stage or list(stages)[-1]
         if chosen not in stages:
             raise UserError(unknown("stage", "stage", chosen, stages))
-        ends = [0, *(self.backbone.position(end) + 1 for end in stages.values())]
-        at = list(stages).index(chosen)
-        units = [self.backbone.info[name] for name in self.backbone.names[ends[at] : ends[at + 1]]]
-        same = [
-            u for u in units if (u.channels, u.stride) == (units[-1].channels, units[-1].stride)
-        ]
-        if len(same) < 2:
+        same = {stage: self._alike(stage) for stage in stages}
+        served = [stage for stage, units in same.items() if len(units) > 1]
+        if not served:
+            problem = "no stage of this backbone has two units with maps of one shape to mix"
+            raise UserError.at("", problem, "Choose a ResNet or VGG.")
+        if chosen not in served:
+            last = self.backbone.info[stages[chosen]]
             raise UserError.at(
                 "stage",
-                f"{chosen} has only {units[-1].name} with maps of {units[-1].channels} channels; "
+                f"{chosen} has only {last.name} with maps of {last.channels} channels; "
                 "a mixture needs two units or more",
-                f"Choose another of {', '.join(stages)}.",
+                f"Choose another of {', '.join(served)}.",
             )
-        self.mixed = [unit.name for unit in same]
+        self.mixed = same[chosen]
+
+    def _alike(self, stage: str) -> list[str]:
+        """The units of a stage whose maps have the shape of its last."""
+        stages, names = self.backbone.stages, self.backbone.names
+        ends = [0, *(self.backbone.position(end) + 1 for end in stages.values())]
+        at = list(stages).index(stage)
+        units = [self.backbone.info[name] for name in names[ends[at] : ends[at + 1]]]
+        shape = (units[-1].channels, units[-1].stride)
+        return [unit.name for unit in units if (unit.channels, unit.stride) == shape]
 
     def taps(self, task: str) -> list[str]:
         return [*self.taps_until(task, self.mixed[-1])[:-1], *self.mixed]
