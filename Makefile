@@ -30,6 +30,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/audit.py
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/installed

@@ -45,4 +45,5 @@ def run_in(tmp_path: Path) -> Any:
         folder = tmp_path / name / key
         return train_run(config, config.method(key), 0, folder, **options), folder
 
+    run.folder = lambda key, name="run": tmp_path / name / key  # type: ignore[attr-defined]
     return run

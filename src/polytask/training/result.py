@@ -40,7 +40,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads(path.read_bytes())
         if not isinstance(result, dict):
             raise ValueError
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError.at(str(path), "is damaged.", "Train again with --overwrite.") from error
     return result
 
