@@ -268,3 +268,10 @@ def test_a_task_without_data_is_enough_for_cost(polytask, tmp_path, convention):
     config.write_text("image_size: 32\ntasks: {animal: {kind: classification, classes: 10}}\n")
     said = polytask("cost", config, "--convention", convention, "--json")
     assert said.json["methods"]["single"]["tasks"]["animal"]["params"] == 11_181_642
+
+
+def test_profile_tells_every_part_of_a_step(polytask, scenes):
+    found = polytask("profile", scenes, "--method", "hard", "--steps", "1", "--json").json
+    (part,) = found["methods"].values()
+    assert part["step_seconds"] > part["parts"]["trunk"]["seconds"] > 0
+    assert part["peak_bytes"] > 0

@@ -28,6 +28,7 @@ from polytask.cli.list import list_names
 from polytask.cli.pack import pack
 from polytask.cli.predict import predict
 from polytask.cli.pretrain import pretrain
+from polytask.cli.profile import profile
 from polytask.cli.report import report
 from polytask.cli.reproduce import reproduce
 from polytask.cli.search import search
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
     "check": check,
     "cost": cost,
+    "profile": profile,
     "search": search,
     "affinity": affinity,
     "pack": pack,
