@@ -78,3 +78,14 @@ def test_every_balancer_can_be_configured_by_its_bare_name(config):
 def test_a_task_that_does_not_exist_is_told_with_the_nearest(config, spec):
     with pytest.raises(ConfigError, match=r'unknown task "read_prin".*Did you mean "read_print"\?'):
         config(["hard"], {"balancing": spec})
+
+
+def test_training_ends_when_every_task_has_stopped(config, run_in):
+    """A learning rate of almost 0 changes no score: each task stops after the second epoch."""
+    rule = {"early_stopping": {"patience": 1}}
+    still = {"name": "sgd", "lr": 1e-12}
+    made = config(["hard"], {"balancing": rule}, epochs=9, optimizer=still)
+    result, folder = run_in(made, "hard")
+    rows = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert sum('"split": "train"' in row for row in rows) < 9
+    assert result["samples"]["read_print"] < 9 * 90

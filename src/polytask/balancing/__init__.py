@@ -140,6 +140,14 @@ class Balancer(nn.Module, ABC):
     def on_epoch_end(self, losses: Mapping[str, float]) -> None:
         """Called with the epoch's mean loss of each task."""
 
+    def on_scores(self, scores: Mapping[str, float]) -> None:
+        """Called with each task's primary metric on validation images, larger being better."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to train for."""
+        return False
+
 
 def added(terms: Iterable[Tensor]) -> Tensor | None:
     """The sum of some scalars from left to right, `None` of none."""

@@ -24,13 +24,17 @@ class Scores:
     chance: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def primary(self, method: SharingMethod) -> float:
-        """The mean primary metric over tasks, larger is better."""
-        values = [
-            self.metrics[name][task.primary] * (1 if task.higher_is_better else -1)
+    def by_task(self, method: SharingMethod) -> dict[str, float]:
+        """The primary metric of each task, larger is better."""
+        return {
+            name: self.metrics[name][task.primary] * (1 if task.higher_is_better else -1)
             for name, task in method.tasks.items()
             if name in self.metrics
-        ]
+        }
+
+    def primary(self, method: SharingMethod) -> float:
+        """The mean primary metric over tasks, larger is better."""
+        values = self.by_task(method).values()
         return sum(values) / len(values) if values else float("nan")
 
 

@@ -281,7 +281,7 @@ class Run(Assembly):
             self.best, self.unimproved = float("-inf"), 0  # the epoch is chosen in the last phase
             self.method.on_phase_start(loop)
             self._save(loop)
-        while not loop.is_done and not self._stop_early():
+        while not loop.is_done and not self._stop_early(loop):
             losses = loop.run_epoch()
             self._report_epoch(loop, losses)
         loop.rule.finish(loop)
@@ -330,6 +330,7 @@ class Run(Assembly):
             return
         self.add_row(loop, "val", flat(scores))
         self.progress.epoch(loop.epoch, scores.metrics)
+        loop.balancer.on_scores(scores.by_task(self.method))
         if scores.primary(self.method) > self.best:
             self.best, self.unimproved = scores.primary(self.method), 0
             if self.config.train.select == "best" and self.world.is_first:
@@ -337,7 +338,9 @@ class Run(Assembly):
         else:
             self.unimproved += 1
 
-    def _stop_early(self) -> bool:
+    def _stop_early(self, loop: Loop) -> bool:
+        if loop.balancer.is_done:
+            return True
         stop = self.config.train.early_stop
         return stop is not None and self.unimproved > stop.patience
 
