@@ -15,7 +15,17 @@ import torch
 from benchmarks.timing import Result
 from polytask.training.run import prepare_process
 
-NAMES = ("step", "memory", "partial", "drop_rows", "path", "pipeline", "chunks", "startup")
+NAMES = (
+    "step",
+    "columns",
+    "memory",
+    "partial",
+    "drop_rows",
+    "path",
+    "pipeline",
+    "chunks",
+    "startup",
+)
 COLUMNS = "{:48} {:34} {:>8} {:>8} {:>16} {:>6}  {}"
 
 

@@ -145,6 +145,44 @@ def test_compression_counts_connected_sets():
     assert bank_of(THREE, 1.01).ratios() == (0.0, 0.0)
 
 
+# Rows A0, A1, A2, then B0, B1; columns B0, B1, C0, C1.
+COSINES = [
+    [0.948683, -0.316228, -0.500000, 0.707107],
+    [0.400000, -1.000000, 0.000000, 0.670820],
+    [-0.316228, 0.000000, 1.000000, 0.000000],
+    [1.000000, -0.400000, -0.316228, 0.670820],
+    [-0.400000, 1.000000, 0.000000, -0.670820],
+]
+
+
+def test_the_worked_cosines():
+    """Between columns: those of kernels of one column are never asked for."""
+    bank = bank_of(THREE, 0.35, phi="similarity")
+    worked = torch.tensor(COSINES)
+    for pair, block in {
+        (0, 1): worked[:3, :2],
+        (0, 2): worked[:3, 2:],
+        (1, 2): worked[3:, 2:],
+    }.items():
+        found = bank.get_buffer("cosine_{}_{}".format(*pair))
+        assert_close(found, block, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "threshold", "chance"),
+    [(9, 0.4, 0.126), (9, 0.55, 0.0498), (27, 0.4, 0.0175), (72, 0.4, 2.3e-4)],
+)
+def test_independent_kernels_are_paired_as_often_as_chance_has_it(size, threshold, chance):
+    """The exact tail of the cosine of two Gaussian vectors, whose density is (1 - x²)^((D-3)/2)."""
+    draw = torch.Generator().manual_seed(size)
+    kernels = [torch.randn(700, size, generator=draw) for _ in range(2)]
+    share = float(bank_of(kernels, threshold, [(0, 1)]).linked(0, 1).float().mean())
+    x = torch.linspace(-1, 1, 200_001, dtype=torch.float64)
+    density = (1 - x**2) ** ((size - 3) / 2)
+    assert float(density[x >= threshold].sum() / density.sum()) == pytest.approx(chance, rel=0.02)
+    assert share == pytest.approx(chance, rel=0.03, abs=1e-4)
+
+
 def test_another_weight_of_the_own_kernel():
     made = effective(bank_of(THREE, 0.8, own=0.7), THREE)
     expected = torch.tensor([[1, 0, 0, 0.85], [1, 0, 0, 0.65]], dtype=torch.float64)

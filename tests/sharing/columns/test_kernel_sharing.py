@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from polytask.cost import measure
 from polytask.phase import Schedule
 from polytask.sharing.columns.kernel_sharing import KernelSharingOptions
 from polytask.sharing.method import Outputs
@@ -239,3 +240,11 @@ def test_mixed_precision_mixes_in_full_precision(build):
     with torch.autocast("cpu", torch.bfloat16):
         kernels = method.effective()
     assert {k.dtype for unit in kernels.values() for k in unit.values()} == {torch.float32}
+
+
+def test_a_network_without_values_has_views_and_a_cost(build):
+    """What `cost` and `search` count: on the meta device no pair is known, and none is needed."""
+    method = build("kernel_sharing", {"threshold": 0.3}, tasks=3)
+    real, ghost = measure(method), measure(method.to("meta"))
+    assert real.total == ghost.total
+    assert [method.view(task) & method.view("c") for task in "ab"] == [set(), set()]

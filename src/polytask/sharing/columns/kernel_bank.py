@@ -56,9 +56,9 @@ class KernelBank(nn.Module):
         return self._matrix("linked", i, j)
 
     def partners(self, i: int) -> list[int]:
-        """The columns with a kernel in a pair with one of column i."""
+        """The columns with a kernel in a pair with one of column i; none on the meta device."""
         others = [b if a == i else a for a, b in self.pairs if i in (a, b)]
-        return [j for j in others if self.linked(i, j).any()]
+        return [j for j in others if not self.linked(i, j).is_meta and self.linked(i, j).any()]
 
     @torch.no_grad()
     def refresh(self, kernels: Sequence[Tensor]) -> None:
