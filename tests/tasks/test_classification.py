@@ -41,6 +41,15 @@ def test_given_classes_fix_the_order():
     assert len(made.classes) == 3
 
 
+def test_values_stand_for_classes_in_the_order_in_which_they_are_named():
+    made = task(label="kind", values={"pear": "fruit", "9": "number", "apple": "fruit"})
+    assert made.classes == ["fruit", "number"]
+    labels = made.read_labels(images(["apple", 9, None, "pear", "fruit"]))
+    assert labels.value.tolist() == [0, 1, -1, 0, 0]
+    with pytest.raises(DataError, match='unknown class "plum"; expected one of fruit'):
+        made.read_labels(images(["plum", "pear"]))
+
+
 def test_unknown_classes_are_told_row_by_row_with_the_nearest():
     made = task(label="kind", classes=["pear", "apple"])
     with pytest.raises(DataError) as caught:

@@ -17,13 +17,15 @@ A file in `experiments/` holds the experiments that share their data and trainin
         methods: {Single-task: single, MTAL: {kernel_sharing: {threshold: 0.55}}}
 
 The first of `methods` is the row that the others are held against. A method's own numbers at a
-scale (`epochs` and the like) belong to the config of that scale.
+scale (`epochs` and the like) belong to the config of that scale; an experiment gives other
+values to some of its keys by `changes: {small: {train.epochs: 5}}`.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,10 +54,11 @@ class Scale(Part):
 
 
 class Table(Part):
-    """One table of the paper: a config's method for each of its rows."""
+    """One table of the paper, or a part of it: a config's method for each of its rows."""
 
     table: str
     claim: str
+    changes: dict[str, dict[str, Any]] = {}
     methods: dict[str, str | dict[str, Any]] = Field(min_length=2)
 
 
@@ -144,7 +147,13 @@ def experiments() -> dict[str, Experiment]:
         for name, table in family.experiments.items():
             rows = {at[1:]: figure for at, figure in figures if at[0] == table.table}
             own = (family.paper, table.table, table.claim, table.methods)
-            found[name] = Experiment(name, *own, family.scales, rows)
+            scales = {
+                scale: chosen.model_copy(
+                    update={"config": _changed(chosen.config, table.changes.get(scale, {}))}
+                )
+                for scale, chosen in family.scales.items()
+            }
+            found[name] = Experiment(name, *own, scales, rows)
     return found
 
 
@@ -158,6 +167,18 @@ def find(name: str) -> Experiment:
     if name not in known:
         raise UserError(unknown("polytask reproduce", "experiment", name, known))
     return known[name]
+
+
+def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with other values at some keys, given as `data.photos.fraction`."""
+    made = copy.deepcopy(dict(config))
+    for place, value in changes.items():
+        *above, key = place.split(".")
+        inside = made
+        for name in above:
+            inside = inside[name]
+        inside[key] = value
+    return made
 
 
 def _published(path: Path) -> Iterator[tuple[tuple[str, str, str, str], Figure]]:

@@ -28,6 +28,9 @@ class ClassificationOptions(TaskOptions):
     """A column of class names, or of numbers."""
 
     label: str | None = Field(None, description="column of the class; the source's own by default")
+    values: dict[str, str] | None = Field(
+        None, description="class that a value of the column stands for; itself by default"
+    )
     hidden: Hidden = Field(0, description="width of a hidden layer in the head, or a list of them")
     grid: int = Field(1, ge=1, le=64, description="the head reads so many cells a side")
     activation: Activation = Field("relu", description="between the layers of the head")
@@ -42,7 +45,9 @@ class Classification(Task):
 
     def __init__(self, name: str, options: ClassificationOptions) -> None:
         super().__init__(name, options)
-        self.classes = given_classes(options)
+        self.classes = given_classes(options) or list(
+            dict.fromkeys((options.values or {}).values())
+        )
 
     def read_labels(self, images: ImageSet) -> Labels:
         column = self.options.label or images.default_label
@@ -55,7 +60,9 @@ class Classification(Task):
                 )
             )
         cells = cells_of(images, column, self.name)
-        if self.options.classes is None:
+        if self.options.values is not None:
+            cells = [c if c is None else self.options.values.get(str(c), c) for c in cells]
+        elif self.options.classes is None:
             self.classes = list(images.classes.get(column, ())) or class_names(cells)
         if len(self.classes) < 2:
             raise DataError(
