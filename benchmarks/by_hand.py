@@ -46,8 +46,12 @@ class ByHand(nn.Module, ABC):
         self.losses = [
             F.cross_entropy(logits, each) for logits, each in zip(predictions, labels, strict=True)
         ]
-        sum(self.losses).backward()
+        (sum(self.losses) + self.penalty()).backward()
         self.optimizer.step()
+
+    def penalty(self) -> Any:
+        """What is added to the losses."""
+        return 0
 
 
 class Hard(ByHand):
@@ -112,6 +116,44 @@ class MultiExit(ByHand):
         second, maps = torch.split(net.layer3(maps), counts[1:])
         read = (first, second, net.layer4(maps))
         return [head(own) for head, own in zip(self.heads, read, strict=True)]
+
+
+class EarlyExit(ByHand):
+    """A trunk that two of the tasks leave after its first stage, with their images."""
+
+    exits = ("layer1", "layer1", "layer4")
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.trunk = trunk(workload)
+        self.heads = heads(workload, [1, 1, 8])
+
+    def forward(self, images: Tensor, counts: list[int]) -> list[Tensor]:
+        net = self.trunk
+        first, second, maps = torch.split(net.layer1(enter(net, images)), counts)
+        read = (first, second, net.layer4(net.layer3(net.layer2(maps))))
+        return [head(own) for head, own in zip(self.heads, read, strict=True)]
+
+
+class LayerLasso(ByHand):
+    """A trunk whose last two blocks every task mixes by weights of its own, held small."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.trunk = trunk(workload)
+        self.mixtures = nn.ParameterList(torch.full((2,), 0.5) for _ in TASKS)
+        self.heads = heads(workload, [8, 8, 8])
+
+    def forward(self, images: Tensor, counts: list[int]) -> list[Tensor]:
+        del counts
+        net = self.trunk
+        first = net.layer4[0](net.layer3(net.layer2(net.layer1(enter(net, images)))))
+        last = net.layer4[1](first)
+        pairs = zip(self.heads, self.mixtures, strict=True)
+        return [head(a[0] * first + a[1] * last) for head, a in pairs]
+
+    def penalty(self) -> Any:
+        return 1e-3 * torch.stack([a.abs().sum() for a in self.mixtures]).sum()
 
 
 def trunk(workload: Workload) -> ResNet:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.testing import assert_close
 
-from benchmarks.by_hand import ByHand, Filtered, Hard, MultiExit, Single
+from benchmarks.by_hand import ByHand, EarlyExit, Filtered, Hard, LayerLasso, MultiExit, Single
 from benchmarks.timing import Result, Target, alternate, in_turn, ratios
 from benchmarks.workload import TASKS, Training, Workload
 
@@ -17,6 +17,8 @@ LARGE = Workload(side=64, batch=32)
 SMALL = Workload(side=32, batch=64, width=0.25, stem="small")
 PARTIAL = Workload(sets=3, side=32, batch=63, width=0.25, stem="small")
 EXITS = {"exits": dict(zip(TASKS, MultiExit.exits, strict=True))}
+EARLY = {"exits": dict(zip(TASKS, EarlyExit.exits, strict=True))}
+BRANCHES = {"branches": list(MultiExit.exits), "distill": False}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ WORK = (
     Work("hard with filter, ¼ width", SMALL, "hard", Filtered, {"filter": True}),
     Work("single, ¼ width, partial labels", PARTIAL, "single", Single),
     Work("multi_exit, ¼ width, partial labels", PARTIAL, "multi_exit", MultiExit, EXITS),
+    Work("multi_exit 1/1/4, ¼ width, partial", PARTIAL, "multi_exit", EarlyExit, EARLY),
+    Work("multi_path, ¼ width, partial labels", PARTIAL, "multi_path", MultiExit, BRANCHES),
+    Work("layer_lasso, ¼ width", SMALL, "layer_lasso", LayerLasso),
 )
 
 
