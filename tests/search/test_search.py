@@ -47,6 +47,23 @@ def test_the_exits_of_one_task_are_the_exit_table(tmp_path):
     assert read_config(tmp_path / "s" / "chosen.yaml").search is None
 
 
+def test_branches_within_a_budget_are_the_published_ones(tmp_path):
+    """The quarter-width ResNet-18 of Park et al.: 0.027, 0.028, 0.030, 0.033 and 0.035 G."""
+    method = {"multi_path": {"branches": {"shape": "layer4", "looks": "layer3"}, "distill": False}}
+    config = scenes(method, budget="26.7MMAC", of="largest")
+    wide = config.backbone.model_copy(update={"width": 0.25})
+    config = config.model_copy(update={"backbone": wide})
+    data = {"scenes": config.data["scenes"].model_copy(update={"size": 32})}
+    config = config.model_copy(update={"data": data})
+    places = space_of(config).dimensions["branches.shape"][2:]
+    section = config.search.model_copy(update={"space": {"branches.shape": places}})
+    found = search(config.model_copy(update={"search": section}), tmp_path / "s")
+    million = [round(trial.cost / 1e6, 2) for trial in found.trials]
+    assert million == [26.66, 27.84, 30.33, 32.69, 35.05]
+    assert [trial.outcome for trial in found.trials] == ["done", *["over_budget"] * 4]
+    assert found.chosen.values == {"branches.shape": "layer3"}
+
+
 class Interrupt:
     """Stops a search when it tells of its trial of that number, after which it is resumed."""
 
