@@ -42,8 +42,7 @@ def run(rounds: int | None) -> Iterator[Result]:
 
 
 def _measured(data: Data, rows: Any, side: int, rounds: int) -> Iterator[Result]:
-    (feed,) = data.mix().feeds
-    order = data.mix().draws(feed, data.seed, 0).index
+    order = data.mix().draws(0, data.seed, 0).index
     shuffled = np.random.default_rng(0).permutation(order)[: len(order) // PART]
     store = data.sets["images"].store
     contenders = {

@@ -18,9 +18,9 @@ from torchvision.transforms import v2
 
 from benchmarks.timing import Result, Target, all_cpu, alternate, ratios
 from benchmarks.workload import Noise, load
+from polytask.config.augment import Augment
 from polytask.data.pipeline import Data
 from polytask.data.prepare import CENTRED
-from polytask.data.source import Augment
 
 IMAGES, SIDE, BATCH, WORKERS = 6400, 32, 128, 2
 ROUNDS = 6

@@ -7,6 +7,7 @@ every key of a config. A test compares the pages with what this file would write
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +19,16 @@ from pydantic_core import PydanticUndefined
 
 from polytask import registry
 from polytask.balancing import Balancer, BalancerOptions
+from polytask.config.augment import Augment
 from polytask.config.models import BackboneConfig, Config, MethodOptions, TaskOptions
 from polytask.config.train import TrainConfig
-from polytask.data.source import Augment, Source
+from polytask.data.source import Source
 from polytask.sharing.method import SharingMethod
 from polytask.sharing.trunk import TrunkOptions
 from polytask.tasks.task import Task
 
 FOLDER = Path(__file__).parent
+PARTS = {"": ("sampling",), "train": ("optimizer", "schedule", "early_stop")}
 HEAD = "<!-- Written by docs/reference.py; change the docstrings instead. -->\n\n"
 KINDS: dict[str, tuple[str, type, type[BaseModel] | None]] = {
     "Sharing methods": ("sharing", SharingMethod, MethodOptions),
@@ -90,12 +93,12 @@ def _config() -> Iterator[str]:
     for key, model in sections.items():
         yield f"## {f'`{key}`' if key else 'Top level'}\n"
         yield from _table(model, without=BaseModel)
-        if key == "train":
-            for field in ("optimizer", "schedule", "early_stop"):
-                for part in _models(model.model_fields[field]):
-                    yield f"### `train.{field}`: {part.__name__.lower()}\n"
-                    yield f"{part.__doc__}\n"
-                    yield from _table(part, without=BaseModel)
+        for field in PARTS.get(key, ()):
+            for part in _models(model.model_fields[field]):
+                where = f"{key}.{field}" if key else field
+                yield f"### `{where}`: {part.__name__.lower()}\n"
+                yield inspect.cleandoc(part.__doc__ or "") + "\n"
+                yield from _table(part, without=BaseModel)
     yield "What a task, source, method or balancer adds is told by [its name](names.md)."
 
 

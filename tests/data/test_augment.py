@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polytask.config.augment import Augment
 from polytask.data.augment import IGNORED, draw_change
-from polytask.data.source import Augment
 
 
 def drawn(augment, count, key=3, passes=0):

@@ -5,22 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.mixing import Feed, Mix, pass_order
+from polytask.config.models import Config
+from polytask.data.mixing import Feed, mixed, pass_order
 
 pools = st.lists(st.integers(1, 60), min_size=1, max_size=4)
 
 
 def mix_of(sizes, share):
     pools = [np.arange(n) * 3 + k for k, n in enumerate(sizes)]
-    return Mix([Feed(f"set{k}", ("t",), pool) for k, pool in enumerate(pools)], share)
+    feeds = [Feed(f"set{k}", ("t",), pool) for k, pool in enumerate(pools)]
+    return mixed(feeds, [1.0] * len(feeds), share * len(feeds), together=True)
 
 
 @given(pools, st.integers(1, 20), st.integers(0, 3))
 def test_every_image_is_drawn_floor_or_ceil_of_its_share(sizes, share, epoch):
     mix = mix_of(sizes, share)
     longest = max(sizes)
-    for feed in mix.feeds:
-        drawn = mix.draws(feed, seed=1, epoch=epoch)
+    for k, feed in enumerate(mix.feeds):
+        drawn = mix.draws(k, seed=1, epoch=epoch)
         assert len(drawn.index) == longest
         n = len(feed.pool)
         counts = Counter(drawn.index.tolist())
@@ -34,9 +36,9 @@ def test_every_image_is_drawn_floor_or_ceil_of_its_share(sizes, share, epoch):
 @given(pools, st.integers(1, 20))
 def test_turns_cut_an_epoch_into_even_steps(sizes, share):
     mix = mix_of(sizes, share)
-    turns = [mix.turn(step) for step in range(mix.steps)]
+    turns = [mix.turn(0, step) for step in range(mix.steps)]
     assert [turn.start for turn in turns[1:]] == [turn.stop for turn in turns[:-1]]
-    assert (turns[0].start, turns[-1].stop) == (0, mix.longest)
+    assert (turns[0].start, turns[-1].stop) == (0, max(sizes))
     lengths = {turn.stop - turn.start for turn in turns}
     assert max(lengths) <= share
     assert max(lengths) - min(lengths) <= 1
@@ -44,8 +46,9 @@ def test_turns_cut_an_epoch_into_even_steps(sizes, share):
 
 def test_the_published_epoch():
     """P0: 64,058 images beside 90,173 are 180,346 samples, 704.5 batches of 256."""
-    mix = Mix([Feed("a", ("a",), np.arange(64_058)), Feed("b", ("b",), np.arange(90_173))], 128)
-    assert mix.longest * 2 == 180_346
+    feeds = [Feed("a", ("a",), np.arange(64_058)), Feed("b", ("b",), np.arange(90_173))]
+    mix = mixed(feeds, [1.0, 1.0], 256, together=True)
+    assert sum(mix.lengths) == 180_346
     assert mix.steps == -(-90_173 // 128) == 705
 
 
@@ -73,4 +76,42 @@ def test_every_image_comes_first_equally_often():
 
 
 def test_nothing_to_draw_takes_no_step():
-    assert Mix([], share=4).steps == 0
+    assert mixed([], [], 4, together=True).steps == 0
+
+
+SETS = st.lists(st.tuples(st.integers(1, 60), st.floats(0.1, 10)), min_size=1, max_size=4)
+
+
+@given(SETS, st.integers(4, 40), st.booleans())
+def test_draws_follow_the_weights_and_the_largest_set_passes_once(sets, batch, together):
+    feeds = [Feed(f"set{k}", ("t",), np.arange(n)) for k, (n, _) in enumerate(sets)]
+    weights = [weight for _, weight in sets]
+    mix = mixed(feeds, weights, batch, together)
+    largest = max(range(len(sets)), key=lambda k: sets[k][0])
+    assert mix.lengths[largest] == sets[largest][0]
+    for length, weight in zip(mix.lengths, weights, strict=True):
+        exact = sets[largest][0] * weight / weights[largest]
+        assert length == max(1, round(exact))
+    for k, length in enumerate(mix.lengths):
+        turns = [mix.turn(k, step) for step in range(mix.steps)]
+        assert (turns[0].start, turns[-1].stop) == (0, length)
+        assert len(mix.draws(k, 0, 0)) == length
+    for step in range(mix.steps):
+        images = [turn.stop - turn.start for turn in (mix.turn(k, step) for k in range(len(sets)))]
+        # A set that is drawn less than once a step still gives one image now and then.
+        assert (sum(images) if together else max(images)) <= batch + len(sets)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "weights"),
+    [
+        ("balanced", [1, 1]),
+        ("size", [400, 100]),
+        ({"name": "temperature", "temperature": 2}, [20, 10]),
+        ({"name": "temperature", "temperature": 1}, [400, 100]),
+        ({"name": "ratios", "ratios": {"a": 3}}, [3, 1]),
+    ],
+)
+def test_weights_by_size_temperature_and_ratios(sampling, weights):
+    found = Config(sampling=sampling).sampling.weights([("a", 400), ("b", 100)])
+    assert found == pytest.approx(weights)

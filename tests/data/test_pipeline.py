@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polytask.config.augment import Augment
 from polytask.data.prefetch import prefetched
-from polytask.data.source import Augment
+from polytask.errors import DataError
+from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.task import Labels, Task, TaskOptions
 
 SHAPES = [
@@ -308,7 +310,7 @@ def test_at_joint_pace_a_task_sees_the_images_of_joint_training_alone(make, part
     assert [numbers(b, task) for b in alone] == [numbers(b, task) for b in joint]
     assert {t for b in alone for t in b.tasks} == {task}
     assert all(len(b.groups) == 1 for b in alone)
-    assert sum(b.images for b in alone) == data.mix().longest
+    assert sum(b.images for b in alone) == max(data.mix().lengths)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -319,7 +321,7 @@ def test_at_joint_pace_a_part_fills_a_whole_epoch(make, partly, shape):
     drawn = [i for b in made for i, _ in numbers(b, "one")]
     pool = data.sets["a"].pool(("one",), data.seed, (0.0, 0.5)).tolist()
     assert set(drawn) == set(pool)
-    assert len(drawn) == data.mix().longest > len(pool)
+    assert len(drawn) == max(data.mix().lengths) > len(pool)
     counts = [drawn.count(i) for i in pool]
     assert max(counts) - min(counts) <= 1
 
@@ -476,3 +478,53 @@ def test_masks_boxes_and_texts_stay_with_their_images(make, shape):
                     assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
                     found += 1
     assert found > 10
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sampling_by_ratio_draws_in_proportion(make, shape):
+    sets = {"a": make.numbered(60), "b": make.numbered(12)}
+    sampling = {"name": "ratios", "ratios": {"a": 1, "b": 3}}
+    data = make.build(sets, TWO_SETS, batch=16, sampling=sampling, **shape)
+    (made,) = epochs(data)
+    drawn = {t: sum(len(numbers(one, t)) for one in made) for t in TWO_SETS}
+    one, two = drawn.values()
+    assert (one, two) == (60, 180)
+    assert max(batch.images for batch in made) <= (16 if shape["mixing"] == "integrated" else 22)
+
+
+def test_sampling_by_size_shows_every_image_once(make):
+    sets = {"a": make.numbered(60), "b": make.numbered(3)}
+    data = make.build(sets, TWO_SETS, batch=16, sampling="size")
+    (made,) = epochs(data)
+    for task, count in zip(TWO_SETS, (60, 3), strict=True):
+        drawn = [i for one in made for i, _ in numbers(one, task)]
+        assert sorted(drawn) == list(range(count))
+    joint = data.steps()
+    alone = data.mix([list(TWO_SETS)[1]], joint_pace=True)
+    assert (alone.steps, list(alone.lengths)) == (joint, [3])
+
+
+def test_ratios_of_a_set_that_is_not_there_are_told(make):
+    sampling = {"name": "ratios", "ratios": {"aa": 2}}
+    with pytest.raises(DataError, match='unknown data set "aa"'):
+        make.build({"a": make.numbered(9), "b": make.numbered(9)}, TWO_SETS, sampling=sampling)
+
+
+def augmented(name, augment):
+    options = ClassificationOptions(kind="classification", data="a", label="label", augment=augment)
+    return Classification(name, options)
+
+
+def test_tasks_may_have_changes_of_their_own_with_batches_of_their_own(make):
+    sets = {"a": make.noisy(make.numbered(30))}
+    more = {"plain": augmented("plain", None), "cropped": augmented("cropped", "cifar")}
+    data = make.build(sets, {}, more, mixing="multi_input")
+    for batch in data.epoch(0):
+        for group in batch.groups:
+            stored = data.images("a", "train", group.index.numpy())
+            is_own = torch.equal(group.images, data.normalisation(stored))
+            assert is_own == ("plain" in group.targets)
+    with pytest.raises(DataError, match="differs from another task's"):
+        make.build(sets, {}, more)
+    same = {name: augmented(name, "cifar") for name in more}
+    assert make.build(sets, {}, same).steps()

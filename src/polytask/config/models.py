@@ -19,7 +19,9 @@ from pydantic import (
     model_serializer,
 )
 
+from polytask.config.augment import Augment
 from polytask.config.nodes import Key, Node
+from polytask.config.sampling import Balanced, Sampling
 from polytask.config.search import SearchConfig
 from polytask.config.train import Section, TrainConfig, name_alone
 from polytask.config.transfer import TransferOptions
@@ -45,6 +47,9 @@ class TaskOptions(BaseModel):
     data: str | None = Field(None, description="the data set of its images")
     label: str | list[str] | None = Field(None, description="column or columns of its labels")
     classes: list[str] | int | None = Field(None, description="class names in order, or how many")
+    augment: Augment | None = Field(
+        None, description="random changes of its training images, in place of the data set's"
+    )
 
     @field_validator("classes")
     @classmethod
@@ -148,6 +153,11 @@ class Config(Section):
     tasks: dict[str, SerializeAsAny[TaskOptions]] = Field({}, description="what to predict")
     mixing: Literal["integrated", "multi_input"] = Field(
         "integrated", description="multi_input: one batch per task, sizes free"
+    )
+    sampling: Sampling = Field(
+        Balanced(),
+        description="how often each data set is drawn from: balanced, size, "
+        "{name: temperature, temperature: 2} or {name: ratios, ratios: {photos: 2, shelf: 1}}",
     )
     norm: Literal["mixed", "per_data"] = Field(
         default_factory=lambda known: (

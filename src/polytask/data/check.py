@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polytask.data.augment import draw_change, lost
 from polytask.data.check_report import CheckReport, DataCheck, TaskCheck, split_columns
 from polytask.data.duplicates import nearly_same, same_pixels
 from polytask.data.images import SPLITS, ImageSet
 from polytask.data.load import load_data, size_faults
 from polytask.data.placing import placed
+from polytask.data.prepare import Size
 from polytask.data.scan import Scan, scan
 from polytask.data.sheet import write_sheets
 from polytask.data.source import Source
 from polytask.data.splits import complete_splits, joint_strata, nested_fraction, split_faults
 from polytask.errors import Fault, UserError, capped
+from polytask.randomness import stable_hash
 
 if TYPE_CHECKING:
     from polytask.config.models import Config
@@ -76,9 +79,10 @@ class _Check:
         splits = self._splits(images, labels)
         seen = scan(images)
         self._images(images, seen)
-        labels = self._fitted(images, labels, seen)
+        labels, size = self._fitted(images, labels, seen)
         if splits:
             self._duplicates(images, seen, splits)
+            self._lost(labels, splits.get("used", splits["train"]), size)
         self.result = self._summary(images, seen, labels, splits)
 
     def _note(self, problem: str) -> None:
@@ -95,11 +99,11 @@ class _Check:
 
     def _fitted(
         self, images: ImageSet, labels: Mapping[str, Labels], seen: Scan
-    ) -> dict[str, Labels]:
-        """The labels on the images they belong to; those that do not fit are told."""
+    ) -> tuple[dict[str, Labels], Size]:
+        """The labels on the images they belong to, of a size; those that do not fit are told."""
         readable = seen.sizes[seen.channels > 0, ::-1]
         if not len(readable):
-            return dict(labels)
+            return dict(labels), (1, 1)
         first = (int(readable[0][0]), int(readable[0][1]))
         size = self.source.sides(self.config.image_size) or first
         own = seen.sizes[:, ::-1] if images.sizes is None else images.sizes
@@ -110,7 +114,7 @@ class _Check:
             except UserError as error:
                 self.faults += error.faults
                 fitted[name] = label
-        return fitted
+        return fitted, size
 
     def _splits(self, images: ImageSet, labels: Mapping[str, Labels]) -> dict[str, np.ndarray]:
         """Positions by split, and `used` where a fraction of train is taken; none at a fault."""
@@ -142,6 +146,26 @@ class _Check:
         is_resized = self.source.sides(self.config.image_size) is not None
         if self.tasks and not is_resized and images.sizes is None:
             self.faults += size_faults(self.name, seen.sizes[seen.channels > 0, ::-1])
+
+    def _lost(self, labels: Mapping[str, Labels], train: np.ndarray, size: Size) -> None:
+        """Count what the first epoch's random changes leave nothing of."""
+        for name, label in labels.items():
+            augment = self.tasks[name].options.augment or self.source.augment
+            rows = train[label.present[train]]
+            if not (augment.crop or augment.warps) or not isinstance(label.value, dict):
+                continue
+            key = stable_hash(self.config.seeds[0], self.name, "augment", 0)
+            change = draw_change(augment, key, rows, np.zeros_like(rows), size)
+            boxes, lost_boxes, masks, lost_masks = lost(label.value, rows, change, size)
+            for count, gone, what in (
+                (boxes, lost_boxes, "boxes are left outside the image"),
+                (masks, lost_masks, "masks are left without a pixel to learn"),
+            ):
+                if gone:
+                    self._note(
+                        f"task {name}: {gone} of {count} {what} by the first epoch's random "
+                        "changes; they count for nothing there."
+                    )
 
     def _duplicates(self, images: ImageSet, seen: Scan, splits: Mapping[str, np.ndarray]) -> None:
         owner = np.full(len(images), -1)

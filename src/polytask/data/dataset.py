@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from polytask.batch import Input, Target, Value, take
+from polytask.config.augment import Augment
 from polytask.data.augment import Change
 from polytask.data.making import Maker
 from polytask.data.mixing import Ints
 from polytask.data.prepare import Size
-from polytask.data.source import Augment
 from polytask.data.splits import joint_strata, nested_fraction
 from polytask.data.store import Store
 from polytask.randomness import stable_hash
@@ -45,6 +45,7 @@ class DataSet:
     splits: Mapping[str, Ints]
     labels: Mapping[str, Labels]
     makers: Mapping[str, Maker] = field(default_factory=dict)
+    augments: Mapping[str, Augment] = field(default_factory=dict)
     places: Sequence[str] = ()
 
     def place(self, i: int) -> str:
@@ -69,6 +70,13 @@ class DataSet:
         for task in tasks:
             labelled |= self.labels[task].present[train]
         return train[labelled]
+
+    def augment_of(self, tasks: Collection[str]) -> Augment:
+        """The random changes of images drawn for these tasks, which agree on them.
+
+        `augments` are those of tasks that have their own.
+        """
+        return next((self.augments[task] for task in tasks if task in self.augments), self.augment)
 
     def _part(self, seed: int, part: tuple[float, float]) -> Ints:
         train = self.splits["train"]

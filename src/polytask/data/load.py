@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polytask.batch import Input
+from polytask.config.augment import Augment
+from polytask.config.sampling import Ratios
 from polytask.data.dataset import DataSet
 from polytask.data.images import ImageSet
 from polytask.data.mixing import Ints
@@ -19,7 +21,7 @@ from polytask.data.prepare import CENTRED, IMAGENET, Pixels, Size, coloured
 from polytask.data.source import Source
 from polytask.data.splits import read_splits
 from polytask.data.store import Filled, Store, fill, first_size
-from polytask.errors import ConfigError, DataError, Fault, capped
+from polytask.errors import ConfigError, DataError, Fault, capped, unknown
 from polytask.tasks.task import PretextTask
 
 if TYPE_CHECKING:
@@ -70,6 +72,12 @@ def load_data(
             for name, task in tasks.items()
             if task.data is None
         ]
+        if isinstance(config.sampling, Ratios):
+            faults += [
+                unknown(config.place("sampling", "ratios", name), "data set", name, config.data)
+                for name in config.sampling.ratios
+                if name not in config.data
+            ]
         read = {}
         for name, source in config.data.items():
             mine = {task: tasks[task] for task in tasks if tasks[task].data == name}
@@ -87,6 +95,8 @@ def load_data(
         max((r.size[1] for r in read.values()), default=0),
     )
     sets, skipped, left = {}, {}, memory
+    with _all_faults(config) as faults:
+        faults += _disagreements(config, read)
     with _all_faults(config) as faults:
         for name, this in read.items():
             size = union if config.mixing == "integrated" else this.size
@@ -106,6 +116,7 @@ def load_data(
         norm=config.norm,
         normalisation=IMAGENET if trained else CENTRED,
         memory=memory,
+        sampling=config.sampling,
         skipped=skipped,
     )
 
@@ -170,6 +181,32 @@ def size_faults(name: str, sizes: Ints) -> list[Fault]:
     ]
 
 
+def _augments(read: _Read) -> dict[str, Augment]:
+    """The random changes of tasks that have their own."""
+    own = {name: task.options.augment for name, task in read.tasks.items()}
+    return {name: augment for name, augment in own.items() if augment is not None}
+
+
+def _disagreements(config: Config, read: Mapping[str, _Read]) -> list[Fault]:
+    """Faults of tasks that want one image changed in different ways."""
+    if config.mixing == "multi_input":
+        return []
+    faults = []
+    for name, this in read.items():
+        own = _augments(this)
+        wanted = [own.get(task, this.source.augment) for task in this.tasks]
+        faults += [
+            Fault(
+                f"tasks.{task}.augment",
+                f"differs from another task's; an image of {name} serves all of them at once.",
+                "Give each task of the data set the same, or set mixing: multi_input.",
+            )
+            for task, augment in own.items()
+            if any(other != augment for other in wanted)
+        ]
+    return faults
+
+
 def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
     bad = sorted(filled.faults)
     splits = {split: np.setdiff1d(index, bad) for split, index in read.splits.items()}
@@ -193,6 +230,7 @@ def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) 
         splits=splits,
         labels=labels,
         makers=makers,
+        augments=_augments(read),
         places=read.images.places,
     )
 

@@ -1,7 +1,7 @@
 """Which images each step of an epoch draws from each data set.
 
-Every data set gives the same number of draws an epoch, that of the largest, so that batches are
-balanced: a smaller set starts over, in passes of a fresh random order each.
+Unless sampling says otherwise, every data set gives the same number of draws an epoch, that of the
+largest, so that batches are balanced: a smaller set starts over, in passes of a fresh random order.
 
 Source: Lee et al., "Multi-Task Learning with Task-Specific Feature Filtering in Low-Data
 Condition", Electronics 2021, 10, 2691, §3.1.
@@ -45,6 +45,9 @@ class Draws:
     index: Ints
     passes: Ints
 
+    def __len__(self) -> int:
+        return len(self.index)
+
     def __getitem__(self, part: slice) -> Draws:
         return Draws(self.index[part], self.passes[part])
 
@@ -70,36 +73,42 @@ def pass_order(
 
 @dataclass(frozen=True)
 class Mix:
-    """An epoch over several feeds: each gives `longest` draws, at most `share` a step.
-
-    `length`: those draws, the images of the largest feed unless given.
-    """
+    """An epoch over several feeds, of which each gives its `lengths` draws in `steps` steps."""
 
     feeds: Sequence[Feed]
-    share: int
-    length: int | None = None
+    lengths: Sequence[int]
+    steps: int
 
-    @property
-    def longest(self) -> int:
-        """The draws of each feed."""
-        if self.length is not None:
-            return self.length
-        return max((len(feed.pool) for feed in self.feeds), default=0)
+    def turn(self, feed: int, step: int) -> slice:
+        """The draws of a feed, by its place, in a step; steps differ by one draw at most."""
+        length = self.lengths[feed]
+        return slice(length * step // self.steps, length * (step + 1) // self.steps)
 
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return -(-self.longest // self.share)
-
-    def turn(self, step: int) -> slice:
-        """The draws of a step, the same for every feed; steps differ by one draw at most."""
-        return slice(self.longest * step // self.steps, self.longest * (step + 1) // self.steps)
-
-    def draws(self, feed: Feed, seed: int, epoch: int) -> Draws:
+    def draws(self, feed: int, seed: int, epoch: int) -> Draws:
         """The draws of a feed in an epoch: pass after pass, the last cut short."""
-        count = -(-self.longest // len(feed.pool))
+        length, this = self.lengths[feed], self.feeds[feed]
+        count = -(-length // len(this.pool))
         orders = [
-            pass_order(seed, feed.data, epoch, j, feed.pool, feed.chunk_of) for j in range(count)
+            pass_order(seed, this.data, epoch, j, this.pool, this.chunk_of) for j in range(count)
         ]
-        passes = np.repeat(np.arange(count), len(feed.pool))
-        return Draws(np.concatenate(orders), passes)[: self.longest]
+        passes = np.repeat(np.arange(count), len(this.pool))
+        return Draws(np.concatenate(orders), passes)[:length]
+
+
+def mixed(feeds: Sequence[Feed], weights: Sequence[float], batch: int, together: bool) -> Mix:
+    """The epoch that passes once over the largest feed, the others drawn in proportion to weights.
+
+    Args:
+        feeds: none of them empty.
+        weights: draws of each feed, up to a factor; all alike for balanced batches.
+        batch: images of a step, of all feeds if `together`, else of the feed drawn most often.
+    """
+    if not feeds:
+        return Mix([], [], 0)
+    largest = max(range(len(feeds)), key=lambda k: len(feeds[k].pool))
+    longest = len(feeds[largest].pool)
+    lengths = [max(1, round(longest * weight / weights[largest])) for weight in weights]
+    whole = sum(weights) if together else max(weights)
+    shares = [max(1, int(batch * weight / whole + 1e-9)) for weight in weights]
+    steps = max(-(-length // share) for length, share in zip(lengths, shares, strict=True))
+    return Mix(feeds, lengths, steps)

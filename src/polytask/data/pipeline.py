@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from polytask.batch import Batch, Group, Input, Target
+from polytask.config.sampling import Balanced, Sampling
 from polytask.data.augment import Change, draw_change
 from polytask.data.dataset import DataSet
 from polytask.data.making import Pixels, Raw, own_stream
-from polytask.data.mixing import Draws, Feed, Ints, Mix
+from polytask.data.mixing import Draws, Feed, Ints, Mix, mixed
 from polytask.data.prefetch import AHEAD, FAR, prefetched
 from polytask.data.prepare import CENTRED, Normalisation, coloured
 from polytask.data.store import Store
@@ -22,6 +23,7 @@ from polytask.randomness import stable_hash
 
 Part = tuple[float, float]
 WHOLE: Part = (0.0, 1.0)
+BALANCED = Balanced()
 TOGETHER = "all"  # the stream of data sets that are normalised together
 
 
@@ -60,8 +62,9 @@ def _kept(store: Store) -> str:
 class Data:
     """Every data set of a run, and the batches made of them.
 
-    - `mixing` integrated: a batch holds equally many images of each data set; one group of all with
-      `norm` mixed (stream `all`), one group per data set with per_data (stream: its name).
+    - `mixing` integrated: a batch holds equally many images of each data set (or what `sampling`
+      says); one group of all with `norm` mixed (stream `all`), one group per data set with per_data
+      (stream: its name).
     - `mixing` multi_input: a batch holds `batch` images of each task, labelled for it, in a group
       of its own (stream: the data set's name).
 
@@ -79,6 +82,7 @@ class Data:
         norm: Literal["mixed", "per_data"] = "mixed",
         normalisation: Normalisation = CENTRED,
         memory: int = 0,
+        sampling: Sampling = BALANCED,
         skipped: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.sets = dict(sets)
@@ -86,6 +90,7 @@ class Data:
         self.together = mixing == "integrated" and norm == "mixed"
         self.normalisation = normalisation
         self.memory = memory
+        self.sampling = sampling
         self.skipped = dict(skipped or {})
         self.waited = 0.0
         self.data_of = {task: name for name, data in self.sets.items() for task in data.labels}
@@ -165,9 +170,14 @@ class Data:
         feeds = [feed for feed in feeds if len(feed.pool)]
         if joint_pace:
             whole = self.mix()
-            return Mix(feeds, whole.share, whole.longest)
-        per_feed = len(feeds) if self.mixing == "integrated" else 1
-        return Mix(feeds, share=max(1, self.batch // max(1, per_feed)))
+            length_of = {self._key(f): n for f, n in zip(whole.feeds, whole.lengths, strict=True)}
+            return Mix(feeds, [length_of[self._key(feed)] for feed in feeds], whole.steps)
+        weights = self.sampling.weights([(feed.data, len(feed.pool)) for feed in feeds])
+        return mixed(feeds, weights, self.batch, together=self.mixing == "integrated")
+
+    def _key(self, feed: Feed) -> tuple[str, ...]:
+        """What tells a feed from the others of an epoch, whichever tasks are wanted of it."""
+        return (feed.data,) if self.mixing == "integrated" else (feed.data, *feed.tasks)
 
     def steps(
         self,
@@ -195,12 +205,11 @@ class Data:
         have with all tasks and all images: without a `part` they are the very same images.
         """
         mix = self.mix(tasks, part, joint_pace)
-        draws = [mix.draws(feed, self.seed, epoch) for feed in mix.feeds]
+        draws = [mix.draws(k, self.seed, epoch) for k in range(len(mix.feeds))]
 
         def make(step: int) -> Batch:
-            turn = mix.turn(step)
-            pairs = zip(mix.feeds, draws, strict=True)
-            return self._join([self._drawn(feed, drawn[turn], epoch) for feed, drawn in pairs])
+            turns = [(feed, draws[k][mix.turn(k, step)]) for k, feed in enumerate(mix.feeds)]
+            return self._join([self._drawn(f, drawn, epoch) for f, drawn in turns if len(drawn)])
 
         return prefetched(make, range(start, mix.steps), self._wait, self._ahead)
 
@@ -235,7 +244,8 @@ class Data:
     def _drawn(self, feed: Feed, draws: Draws, epoch: int) -> _Portion:
         data = self.sets[feed.data]
         key = stable_hash(self.seed, feed.data, "augment", epoch)
-        change = draw_change(data.augment, key, draws.index, draws.passes)
+        size = (data.input.height, data.input.width)
+        change = draw_change(data.augment_of(feed.tasks), key, draws.index, draws.passes, size)
         own = stable_hash(self.seed, feed.data, "make", epoch)
         return _Portion(data, feed.tasks, draws.index, draws.passes, own, change)
 

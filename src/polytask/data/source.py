@@ -9,21 +9,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from polytask.config.augment import Augment
 from polytask.data.images import ImageSet
 from polytask.errors import DataError, Fault, unknown
 
 SHOWN = 20  # values of a column that a fault lists
 
 Side = Annotated[int, Field(ge=1, le=4096)]
-
-
-class Augment(BaseModel):
-    """Random changes of training images, drawn from (seed, epoch, index)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    flip: bool = Field(False, description="mirror left and right, half of the time")
-    crop: int = Field(0, ge=0, le=64, description="pad by so many pixels and crop at random")
 
 
 class Source(BaseModel, ABC):
@@ -48,7 +40,9 @@ class Source(BaseModel, ABC):
     group: str | None = Field(
         None, description="column whose equal values stay in one split: a person, a sequence"
     )
-    augment: Augment = Augment()
+    augment: Augment = Field(
+        Augment(), description="random changes of training images: options, or a preset's name"
+    )
     val: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
     test: float = Field(0.15, ge=0, lt=1, description="share of the images where no split is given")
 

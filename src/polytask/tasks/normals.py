@@ -32,7 +32,8 @@ SHORTEST = 0.1  # the components of an 8-bit map's "nothing here", grey or black
 
 
 class NormalsOptions(DenseOptions):
-    """A column of maps of three numbers a pixel: x to the right, then y and z as the data has them.
+    """A column of maps of three numbers a pixel: x to the right, then y and z as the data has them;
+    where training images are turned, y must point up.
 
     In an image file a component of −1…1 is written as 0…255 (or 65535); in an array as it is.
     """
