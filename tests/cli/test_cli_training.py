@@ -117,8 +117,8 @@ def test_a_killed_run_resumes_to_the_same_bytes_and_leaves_no_litter(polytask, s
     program = (
         "import os, signal, sys\n"
         "from polytask.cli import main\n"
-        "from polytask.training import checkpoint, run\n"
-        "run.SAVE_SECONDS = (0.0, 0.0)\n"
+        "from polytask.training import checkpoint, saving\n"
+        "saving.SECONDS = (0.0, 0.0)\n"
         "write, saves = checkpoint.save_state, []\n"
         "def save_state(folder, state):\n"
         "    write(folder, state)\n"

@@ -12,7 +12,6 @@ from polytask.config import read_config
 from polytask.explain.activations import CELL, GAP, LINE, maps_by_column, sheet
 from polytask.report.folder import read_folder
 from polytask.report.page import render
-from polytask.training.progress import Silent
 from polytask.training.run import Run, train_run
 
 METHODS = ["single", "cross_stitch", {"kernel_sharing": {"groups": [["digit"], ["print"]]}}, "hard"]
@@ -41,7 +40,7 @@ def config():
 
 @pytest.fixture
 def built(config, tmp_path):
-    return lambda key: Run(config, config.method(key), 0, tmp_path, Silent(), None, None).method
+    return lambda key: Run.alone(config, config.method(key), 0).method
 
 
 def by_hand(column, image):

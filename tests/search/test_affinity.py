@@ -34,10 +34,9 @@ def scenes(tasks=("shape", "looks"), **top):
 @pytest.fixture
 def loop(tmp_path):
     """The first phase of hard sharing, not yet begun, and its first batch."""
-    from polytask.training.progress import Silent
 
     config = scenes()
-    run = Run(config, config.method("hard"), 0, tmp_path, Silent(), None, None)
+    run = Run.alone(config, config.method("hard"), 0)
     (phase,) = run.plan(run.untrained_single_paths)
     made = Loop(config, run.method, run.data, run.world, phase, 0, lambda _: None)
     return made, next(iter(made.rule.batches(made, 0)))

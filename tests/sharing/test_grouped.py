@@ -10,7 +10,6 @@ import torch
 from polytask.config import read_config
 from polytask.deploy.model import load
 from polytask.sharing.grouped import Grouped
-from polytask.training.progress import Silent
 from polytask.training.run import Run, Stopped, train_run
 
 TASKS = ["digit", "print", "shape"]
@@ -54,7 +53,7 @@ def built(tmp_path):
     """Builds a method of a config as a run would."""
 
     def build(config, key):
-        return Run(config, config.method(key), 0, tmp_path, Silent(), None, None)
+        return Run.alone(config, config.method(key), 0)
 
     return build
 

@@ -11,7 +11,6 @@ from polytask import training
 from polytask.config import read_config
 from polytask.data.prepare import IMAGENET
 from polytask.errors import UserError
-from polytask.training.progress import Silent
 from polytask.training.routes import Teacher, maps_of
 from polytask.training.run import Run, Stopped, train_run
 from polytask.training.source import in_common, read_source
@@ -67,7 +66,7 @@ def source(tmp_path_factory):
 
 
 def run_of(config, tmp_path):
-    return Run(config, config.method("hard"), 0, tmp_path / "x", Silent(), None, None)
+    return Run.alone(config, config.method("hard"), 0)
 
 
 def rows(folder):
