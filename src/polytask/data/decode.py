@@ -138,7 +138,9 @@ def read_npy(npy: Path | bytes, place: str) -> np.ndarray:
         else:
             values = np.load(npy, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError.at(place, f"{path} is no NPY array of numbers: {error}") from error
+        # NumPy takes what it does not know for a pickle, and says how to run it.
+        reason = "it holds something else" if "pickle" in str(error) else error
+        raise DataError.at(place, f"{path} is no NPY array of numbers: {reason}") from error
     if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):
         problem = f"{path} is an array of {values.dtype} {list(values.shape)}"
         raise DataError.at(place, f"{problem}; expected numbers [H, W] or [H, W, 3].")

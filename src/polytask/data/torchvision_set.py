@@ -52,6 +52,8 @@ def opened(root: Path, layout: str, read: Callable[[], T], hint: str) -> T:
         raise
     except Exception as error:  # a damaged file can raise anything from the readers
         reason = str(error).split("You can")[0].strip().rstrip(".") or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            reason = f"no file {error.filename}"
         problem = f"torchvision finds no complete set: {reason}; expected {layout}."
         raise DataError.at(str(root), problem, hint) from error
 
