@@ -62,7 +62,8 @@ def _rows(method: str, found: Cost) -> list[list[str]]:
     total = found.total
     rows = [[method, "total", f"{total.params:,}", "", f"{total.macs:,}", ""]]
     for task, part in found.tasks.items():
-        shared = sum(unit.owner == "shared" for unit in part.units)
+        # Its owner is a task, or what several of them run: "shared", or the tasks of a group.
+        shared = sum(unit.owner not in found.tasks for unit in part.units)
         units = f"{shared} shared, {len(part.units) - shared} own"
         params = _left(part.params, part.effective_params)
         macs = _left(part.macs, part.effective_macs)
