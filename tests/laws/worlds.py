@@ -36,11 +36,13 @@ def small_vit(channels: int = 3) -> StagedBackbone:
 
 BACKBONES: dict[str, Callable[..., StagedBackbone]] = {
     "resnet18": partial(backbones.build, "resnet18", width=0.0625, stem="small"),
-    "vgg11": partial(backbones.build, "vgg11", width=0.0625),
+    "vgg16": partial(backbones.build, "vgg16", width=0.0625),
+    "mobilenet_v2": partial(backbones.build, "mobilenet_v2", width=0.125, stem="small"),
+    "convnext": partial(backbones.build, "convnext_atto", width=0.1, stem="small"),
     "small_vit": small_vit,
 }
-CONVOLUTIONAL = ("resnet18", "vgg11")
-FREE_OF_NORM = ("vgg11", "small_vit")
+CONVOLUTIONAL = ("resnet18", "vgg16")
+FREE_OF_NORM = ("vgg16", "small_vit")
 SHAPES = ("single_input", "integrated", "multi_input")
 # A method not listed is tested with its defaults alone.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -63,8 +65,11 @@ REFUSALS: dict[tuple[str, str | None], str] = {
     ("mtda", None): "marks is multilabel",
     ("aux_encoders", None): "no task answers for every pixel",
     ("nested_net", "small_vit"): "cannot run the backbone's",
-    ("adashare", "vgg11"): "no unit of this backbone has a shortcut",
+    ("nested_net", "convnext"): "cannot run the backbone's",
+    ("adashare", "vgg16"): "no unit of this backbone has a shortcut",
     ("adashare", "small_vit"): "no unit of this backbone has a shortcut",
+    ("adashare", "convnext"): "no unit of this backbone has a shortcut",
+    ("layer_lasso", "mobilenet_v2"): "stage5 has only features.18",
 }
 
 
@@ -207,9 +212,14 @@ MAKERS = {"single_input": _single_input, "integrated": _integrated, "multi_input
 
 
 def every_combination() -> Iterator[World]:
+    """Trunk methods also run on MobileNetV2, with their first variant, and on a ConvNeXt."""
     for name in registry.names("sharing"):
         for options in VARIANTS.get(name, [{}]):
             for backbone in CONVOLUTIONAL:
                 for shape in SHAPES:
                     yield World(name, backbone, shape, options)
             yield World(name, "small_vit", "integrated", options)
+        first = World(name, "mobilenet_v2", "", VARIANTS.get(name, [{}])[0])
+        if first.kind.family == "trunk":
+            yield from (replace(first, shape=shape) for shape in SHAPES)
+            yield replace(first, backbone="convnext", shape="integrated")
