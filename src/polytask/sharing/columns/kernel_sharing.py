@@ -9,6 +9,10 @@ so that gradients reach both kernels of a pair (`update: inplace` overwrites wei
 does); both kernels of a pair count alike, which the paper leaves open; pairs are found anew every
 `refresh_every` updates instead of every one; the L2 term is off by default (the paper: 0.1), so
 that a threshold above 1 gives the single networks. Biases and norms stay with their tasks.
+
+From a common start every kernel has a twin in each other column. Two columns move both twins by the
+same gradient, so that at a threshold which links twins alone their convolutions stay those of one
+trunk; three columns or more drift apart slowly. `init: independent` starts with few pairs.
 """
 
 from __future__ import annotations
