@@ -17,6 +17,7 @@ from polytask.training.run import prepare_process
 
 NAMES = (
     "step",
+    "balancers",
     "columns",
     "memory",
     "partial",

@@ -105,10 +105,15 @@ class Workload:
     stem: str = "imagenet"
 
     def training(
-        self, name: str, options: Mapping[str, Any] | None = None, norm: str = "mixed"
+        self,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        norm: str = "mixed",
+        balancing: str = "equal",
     ) -> Training:
         """A method of the registry, ready for its first step."""
         config, data, method = self.method(name, options, norm)
+        config = config.model_copy(update={"balancing": balancing})
         method = method.to(memory_format=torch.channels_last)
         progress = Progress(Lines(io.StringIO()))
         progress.run_started(name, total_steps=1_000_000)
