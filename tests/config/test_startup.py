@@ -25,4 +25,4 @@ def test_names_and_structure_are_checked_without_torch():
     said = json.loads(done.stdout)
     assert said["heavy"] == []
     assert said["faults"] == 3  # the kind, no data, the key
-    assert said["seconds"] < 1  # of the processor; 0.4 where nothing else runs
+    assert said["seconds"] < 2  # of the processor; 0.4 where nothing else runs
