@@ -28,8 +28,8 @@ from polytask.errors import UserError
 SIDE = 12
 
 
-@pytest.fixture
-def shelf(tmp_path):
+@pytest.fixture(params=["given", "made"])
+def shelf(tmp_path, request):
     """Pictures of several sizes with classes, flags, masks and boxes, many blank."""
     drawn = np.random.default_rng(0)
     rows = ["image,split,kind,wet,mask,x0,y0,x1,y1"]
@@ -40,12 +40,16 @@ def shelf(tmp_path):
         mask = drawn.integers(0, 2, (height, width), np.uint8)
         Image.fromarray(mask).save(tmp_path / f"{i}_mask.png")
         split = "train" if i < 40 else "val" if i < 50 else "test"
+        split = split if request.param == "given" else ""
         kind = "" if i % 5 == 1 else "abc"[i % 3]
         shape = f"{i}_mask.png" if i % 2 else ""
         box = "1,2,8,9" if i % 3 else ",,,"
         rows.append(f"{i}.png,{split},{kind},{i % 2 if i % 4 else ''},{shape},{box}")
     (tmp_path / "shelf.csv").write_text("\n".join(rows))
-    write(tmp_path, "{source: manifest, path: shelf.csv, size: 12, augment: {flip: true, crop: 2}}")
+    write(
+        tmp_path,
+        "{source: manifest, path: shelf.csv, size: 12, val: 0.2, augment: {flip: true, crop: 2}}",
+    )
     return tmp_path
 
 

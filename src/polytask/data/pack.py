@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from polytask.data.packed import write_labels
 from polytask.data.placing import placed
 from polytask.data.prepare import Size, fit
 from polytask.data.source import Source
+from polytask.data.splits import complete_splits, joint_strata
 from polytask.data.store import THREADS, first_size, pixels_digest
 from polytask.errors import DataError, Fault, MissingExtra, UserError, capped
 
@@ -40,8 +41,8 @@ def pack(config: Config, file: Path) -> list[PackedSet]:
     """Write every data set of a config into `file`, each in a group of its name.
 
     Pictures are resized to the data set's `size` or the config's `image_size`; fractions and
-    augmentation stay in the config. A run on the packed file gives the bits of a run on the
-    original, except that images left out by `on_bad_image: skip` shift splits that are made.
+    augmentation stay in the config; splits that the source leaves open are made. A run on the
+    packed file gives the bits of a run on the original.
 
     Raises:
         UserError: the file exists, an image can't be read, or a label is wrong.
@@ -77,8 +78,9 @@ def pack(config: Config, file: Path) -> list[PackedSet]:
 
 def _pack(config: Config, name: str, source: Source, tasks: list[Task], group: Any) -> PackedSet:
     images = source.load(name, config.folder)
-    for task in tasks:
-        task.read_labels(images)  # a wrong label is told before an hour of decoding
+    # A wrong label is told before an hour of decoding.
+    strata = joint_strata(len(images), [task.read_labels(images) for task in tasks])
+    images = replace(images, splits=complete_splits(images, source, strata))
     every = np.arange(len(images))
     sides = source.sides(config.image_size)
     pixels = _Pixels(images, sides or first_size(images, every), is_resized=sides is not None)
