@@ -31,6 +31,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "search": ("optuna",),
     "hdf5": ("h5py",),
+    "hf": ("datasets",),
 }
 GIB = 2**30
 
