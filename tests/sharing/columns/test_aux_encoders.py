@@ -10,6 +10,7 @@ from polytask.config import read_config
 from polytask.errors import UserError
 from polytask.sharing.build import build_method
 from polytask.tasks import build as build_tasks
+from polytask.training.checkpoint import load_state
 from polytask.training.run import Stopped, train_run
 
 SCENES = {
@@ -44,7 +45,7 @@ def state_after_the_encoders(folder):
     other = folder.parent / "stopped"
     with pytest.raises(Stopped):
         trained(other, stop_after=end + 1)
-    return torch.load(other / "state" / "checkpoint.pt", weights_only=True)
+    return load_state(other)
 
 
 def test_the_second_phase_leaves_encoders_and_their_statistics_as_they_are(run):
