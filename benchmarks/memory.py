@@ -5,15 +5,14 @@ What torch allocates is counted, not what the process holds, which depends on wh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.step import WORK
 from benchmarks.timing import Result, Target, ratios
+from polytask.training.profile import quiet
 
 STEPS = 3  # the optimizer's state is there from the second step on
 
@@ -42,16 +41,3 @@ def peak(step: Callable[[], None]) -> int:
             held += event.nbytes()
             most = max(most, held)
     return most
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the profiler's remarks on itself, which it writes past Python, off the terminal."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

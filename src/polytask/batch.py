@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -107,6 +107,15 @@ class Batch:
     def images(self) -> int:
         """How many samples the batch holds."""
         return sum(map(len, self.groups))
+
+    def of(self, tasks: Collection[str]) -> Batch:
+        """The groups that have a target of these tasks, with no other targets."""
+        groups = []
+        for group in self.groups:
+            targets = {task: t for task, t in group.targets.items() if task in tasks}
+            if targets:
+                groups.append(replace(group, targets=targets))
+        return Batch(groups)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

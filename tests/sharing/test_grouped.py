@@ -10,7 +10,7 @@ import torch
 from polytask.config import read_config
 from polytask.deploy.model import load
 from polytask.sharing.grouped import Grouped
-from polytask.training.run import Run, Stopped, train_run
+from polytask.training.run import Run
 
 TASKS = ["digit", "print", "shape"]
 PAIR = [["print", "shape"], ["digit"]]
@@ -56,18 +56,6 @@ def built(tmp_path):
         return Run.alone(config, config.method(key), 0)
 
     return build
-
-
-@pytest.fixture
-def run_in(tmp_path):
-    def run(config, key, name="run", stops=()):
-        folder = tmp_path / name / key
-        for stop in stops:
-            with pytest.raises(Stopped):
-                train_run(config, config.method(key), 0, folder, resume=True, stop_after=stop)
-        return train_run(config, config.method(key), 0, folder, resume=True), folder
-
-    return run
 
 
 def paths(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +68,9 @@ def check_start(resume: bool, overwrite: bool) -> None:
 
 def refuse_torchrun(command: str) -> None:
     """Refuse to be run several times over by torchrun."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+    from polytask.training.child import torchrun_size
+
+    if torchrun_size() > 1:
         raise UserError.at(
             "torchrun",
             f"polytask {command} starts its own processes; expected it with polytask train alone.",

@@ -75,5 +75,11 @@ class ImageSet:
         )
 
 
+def consecutive(counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The positions of splits of so many images, one after the other."""
+    ends = np.cumsum([0, *counts.values()])
+    return {s: np.arange(a, b) for s, a, b in zip(counts, ends, ends[1:], strict=False)}
+
+
 def _taken(cells: list[Any], rows: np.ndarray) -> list[Any]:
     return [cells[i] for i in rows.tolist()]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytask.data.chunked import chunk_length
-from polytask.data.decode import read_image
 from polytask.data.images import ImageSet
 from polytask.data.load import size_faults
 from polytask.data.packed import write_labels
 from polytask.data.placing import placed
-from polytask.data.prepare import Size, fit
+from polytask.data.prepare import Size
 from polytask.data.source import Source
 from polytask.data.splits import complete_splits, joint_strata
-from polytask.data.store import THREADS, first_size, pixels_digest
+from polytask.data.store import THREADS, first_size, see_images
 from polytask.errors import DataError, Fault, MissingExtra, UserError, capped
 
 if TYPE_CHECKING:
@@ -110,24 +109,26 @@ class _Pixels:
         out = group.create_dataset(
             "image", shape, np.uint8, chunks=(length, *shape[1:]), maxshape=shape
         )
-        sizes, digests = [], []
-        for start in range(0, len(self.images), length):
-            block = []
-            for i, own in self._read(start, start + length):
-                if isinstance(own, Fault):
-                    self.faults[i] = own
+        every = np.arange(len(self.images))
+        sizes, digests, block = [], [], []
+        # Closed at once where colour turns up: what is not read yet need not be.
+        with (
+            ThreadPoolExecutor(THREADS) as threads,
+            closing(see_images(self.images, every, [self.size], threads)) as seen_images,
+        ):
+            for i, seen in enumerate(seen_images):
+                if isinstance(seen, Fault):
+                    self.faults[i] = seen
                     continue
-                if own.shape[2] > channels:
+                if len(seen.pixels) > channels:
                     del group["image"]
                     return False
-                block.append(np.broadcast_to(fit(own, [self.size]), shape[1:]))
-                sizes.append(
-                    self.images.sizes[i] if self.images.sizes is not None else own.shape[:2]
-                )
-                digests.append(np.frombuffer(pixels_digest(own), np.uint8))
-            if block:
-                out[count : count + len(block)] = np.stack(block)
-            count += len(block)
+                block.append(np.broadcast_to(seen.pixels, shape[1:]))
+                sizes.append(seen.size if self.images.sizes is None else self.images.sizes[i])
+                digests.append(np.frombuffer(seen.digest, np.uint8))
+                if len(block) == length:
+                    count = _append(out, count, block)
+        count = _append(out, count, block)
         if not count:
             raise DataError(capped(list(self.faults.values())))
         if not self.is_resized and self.images.sizes is None:
@@ -139,13 +140,11 @@ class _Pixels:
         group.create_dataset("digest", data=np.stack(digests))
         return True
 
-    def _read(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray | Fault]]:
-        def read(i: int) -> np.ndarray | Fault:
-            try:
-                return read_image(self.images.images[i], self.images.place(i))
-            except DataError as error:
-                return error.faults[0]
 
-        index = range(start, min(stop, len(self.images)))
-        with ThreadPoolExecutor(THREADS) as threads:
-            yield from zip(index, threads.map(read, index), strict=True)
+def _append(out: Any, count: int, block: list[np.ndarray]) -> int:
+    """Write a block of images behind the first `count`, empty it, and give the new count."""
+    if block:
+        out[count : count + len(block)] = np.stack(block)
+    count += len(block)
+    block.clear()
+    return count

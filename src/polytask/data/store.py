@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,7 +123,7 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """One image as it was read: resized pixels [C, H, W], and its own size and digest."""
 
     pixels: Pixels
@@ -150,7 +150,7 @@ def fill(
     own_sizes = np.zeros((len(images), 2), np.int64)
     digest = hashlib.blake2b(digest_size=16)
     threads = ThreadPoolExecutor(workers or THREADS, thread_name_prefix="decode")
-    seen_images = _see(images, index, sizes, threads)
+    seen_images = see_images(images, index, sizes, threads)
     for row, (i, seen) in enumerate(zip(index.tolist(), seen_images, strict=True)):
         if isinstance(seen, Fault):
             faults[i] = seen
@@ -209,21 +209,21 @@ def _read(images: ImageSet, i: int) -> Pixels:
     return read_image(images.images[i], images.place(i))
 
 
-def _see(
+def see_images(
     images: ImageSet, index: Ints, sizes: Sequence[Size], threads: ThreadPoolExecutor
-) -> Iterator[_Seen | Fault]:
+) -> Generator[Seen | Fault, None, None]:
     """Every image in order, read in threads, or what is wrong with it."""
 
-    def see(i: int) -> _Seen | Fault:
+    def see(i: int) -> Seen | Fault:
         try:
             own = _read(images, i)
         except DataError as error:
             return error.faults[0]
         known = images.digests
         digest = pixels_digest(own) if known is None else known[i].tobytes()
-        return _Seen(fit(own, sizes), own.shape[:2], digest)
+        return Seen(fit(own, sizes), own.shape[:2], digest)
 
-    def see_chunk(start: int) -> list[_Seen | Fault]:
+    def see_chunk(start: int) -> list[Seen | Fault]:
         return [see(i) for i in index[start : start + CHUNK].tolist()]
 
     for chunk in threads.map(see_chunk, range(0, len(index), CHUNK)):

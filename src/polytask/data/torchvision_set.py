@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from polytask.data.files import locate
-from polytask.data.images import ImageSet
+from polytask.data.images import ImageSet, consecutive
 from polytask.data.source import Source
 from polytask.errors import DataError, UserError
 
@@ -76,17 +76,13 @@ def stacked(
         if max(labels, default=0) >= len(classes):
             problem = f"{split} has the label {max(labels)}; expected 0 to {len(classes) - 1}."
             raise DataError.at(str(root), problem)
-    starts = np.cumsum([0, *(len(images) for images, _ in parts.values())])
     return ImageSet(
         name,
         images=np.concatenate([images for images, _ in parts.values()]),
         columns={
             "class": [None if k < 0 else classes[k] for _, labels in parts.values() for k in labels]
         },
-        splits={
-            split: np.arange(first, last)
-            for split, first, last in zip(parts, starts, starts[1:], strict=False)
-        },
+        splits=consecutive({split: len(images) for split, (images, _) in parts.items()}),
         places=[
             f"{root}: {split}[{i}]"
             for split, (images, _) in parts.items()

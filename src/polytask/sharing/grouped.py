@@ -23,7 +23,7 @@ from polytask.loss import Term
 from polytask.phase import Phase, Schedule
 from polytask.sharing.columns.single import Single
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
-from polytask.sharing.part import Part, Run, own_outputs, own_part, own_schedule
+from polytask.sharing.part import Part, Run, own_outputs, own_schedule
 
 INSIDE = re.compile(r"^groups\.\d+\.")
 
@@ -118,7 +118,7 @@ class Grouped(SharingMethod):
     def forward(self, batch: Batch) -> Outputs:
         outputs = Outputs()
         for part in self.parts():
-            own = own_part(batch, part)
+            own = batch.of(part.tasks)
             if own.groups:
                 made = part(own)
                 outputs.predictions |= made.predictions
@@ -212,13 +212,13 @@ class Grouped(SharingMethod):
     def fit(self, batches: Iterator[Batch]) -> None:
         """Solve for the network whose phase it is (closed form)."""
         for part in self._at_work:
-            part.fit(own_part(batch, part) for batch in batches)  # type: ignore[operator]
+            part.fit(batch.of(part.tasks) for batch in batches)  # type: ignore[operator]
 
     def extra_losses(self, batch: Batch, outputs: Outputs) -> list[Term]:
         return [
             term
             for part in self._at_work
-            for term in part.extra_losses(own_part(batch, part), own_outputs(outputs, part))
+            for term in part.extra_losses(batch.of(part.tasks), own_outputs(outputs, part))
         ]
 
     def _seen(self, run: Any) -> Iterator[tuple[SharingMethod, Run]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from polytask.batch import Batch, Group
+from polytask.batch import Batch
 from polytask.loss import Term
 from polytask.phase import ParameterGroup, Phase, Schedule, TermMaker
 from polytask.sharing.method import Outputs, SharingMethod
@@ -55,7 +55,7 @@ class Part:
 
     def _seeing_own(self, make: TermMaker) -> TermMaker:
         def made(batch: Batch, outputs: Outputs) -> list[Term]:
-            return make(own_part(batch, self.method), own_outputs(outputs, self.method))
+            return make(batch.of(self.method.tasks), own_outputs(outputs, self.method))
 
         return made
 
@@ -79,16 +79,6 @@ class Run:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
-
-
-def own_part(batch: Batch, method: SharingMethod) -> Batch:
-    """What of a batch concerns the tasks of one network."""
-    groups = []
-    for group in batch.groups:
-        targets = {task: t for task, t in group.targets.items() if task in method.tasks}
-        if targets:
-            groups.append(Group(group.images, group.index, group.stream, targets, group.views))
-    return Batch(groups)
 
 
 def own_outputs(outputs: Outputs, method: SharingMethod) -> Outputs:

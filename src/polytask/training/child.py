@@ -1,4 +1,4 @@
-"""Processes of our own: started with a message on standard input, and why one ended."""
+"""Processes that work for one command: started with a message on standard input, or by torchrun."""
 
 from __future__ import annotations
 
@@ -41,3 +41,10 @@ def cause_of_death(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     lines = errors.read().decode("utf-8", "replace").strip().splitlines()
     said = ": " + " / ".join(lines[-TAIL_LINES:]) if lines else ""
     return f"its process ended with code {code}{said}"
+
+
+def torchrun_size() -> int:
+    """The processes that torchrun has started; 1 without it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1
+    return int(os.environ["WORLD_SIZE"])

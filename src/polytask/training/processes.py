@@ -20,6 +20,7 @@ from typing import Any
 
 from polytask.errors import Failed, UserError
 from polytask.training import child
+from polytask.training.child import torchrun_size
 from polytask.training.world import World, check_devices
 
 JOIN_SECONDS = 30.0  # for a process that has done its part to end
@@ -32,13 +33,6 @@ class Place:
     rank: int
     size: int
     port: int
-
-
-def torchrun_size() -> int:
-    """The processes that torchrun has started; 1 without it."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return 1
-    return int(os.environ["WORLD_SIZE"])
 
 
 def is_follower() -> bool:

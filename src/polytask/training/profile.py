@@ -157,7 +157,7 @@ def _peaks(step: Callable[[], object], device: torch.device) -> dict[str, int]:
     kinds = [ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(ProfilerActivity.CUDA)
-    with _quiet(), profiled(activities=kinds, profile_memory=True) as found:
+    with quiet(), profiled(activities=kinds, profile_memory=True) as found:
         step()
     spans, changes = [], []
     for event in found.profiler.kineto_results.events():
@@ -178,7 +178,7 @@ def _peaks(step: Callable[[], object], device: torch.device) -> dict[str, int]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the profiler's remarks on itself, which it writes past Python, off the terminal."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.data.images import ImageSet
+from polytask.data.images import ImageSet, consecutive
 from polytask.data.torchvision_set import TorchvisionSet
 
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
@@ -57,14 +57,10 @@ class CelebA(TorchvisionSet):
             for part in parts.values()
             for file in part.filename
         ]
-        starts = np.cumsum([0, *(len(part.filename) for part in parts.values())])
         return ImageSet(
             name,
             images=list(files),
             columns=columns,
-            splits={
-                split: np.arange(first, last)
-                for split, first, last in zip(parts, starts, starts[1:], strict=False)
-            },
+            splits=consecutive({split: len(part.filename) for split, part in parts.items()}),
             places=[str(file) for file in files],
         )

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from polytask.data.files import locate
-from polytask.data.images import SPLITS, ImageSet
+from polytask.data.images import SPLITS, ImageSet, consecutive
 from polytask.data.source import Source
 from polytask.errors import DataError, MissingExtra, unknown
 
@@ -50,25 +49,19 @@ class Hf(Source):
         parts = self._parts(name, folder)
         wanted = self._wanted(name, parts)
         tables = {split: self._table(name, parts[theirs]) for split, theirs in wanted}
-        counts = [len(table[self.images]) for table in tables.values()]
-        ends = np.cumsum([0, *counts])
+        counts = {split: len(table[self.images]) for split, table in tables.items()}
         joined = {
             column: [cell for table in tables.values() for cell in table[column]]
             for column in next(iter(tables.values()))
         }
         images = joined.pop(self.images)
-        places = [
-            f"{name}[{split}:{i}]"
-            for split, n in zip(tables, counts, strict=True)
-            for i in range(n)
-        ]
+        places = [f"{name}[{split}:{i}]" for split, count in counts.items() for i in range(count)]
         blank = [place for place, image in zip(places, images, strict=True) if image is None]
         if blank:
             raise DataError.at(blank[0], f"{self.images}: blank; expected an image.")
-        splits = {s: np.arange(a, b) for s, a, b in zip(tables, ends, ends[1:], strict=False)}
         only = next(iter(joined)) if len(joined) == 1 else None
         default = "label" if "label" in joined else only
-        given = splits if set(splits) != {"train"} else {}
+        given = consecutive(counts) if set(counts) != {"train"} else {}
         return ImageSet(name, images, joined, given, places, default, self._classes(parts))
 
     def _parts(self, name: str, folder: Path) -> dict[str, Any]:
@@ -117,7 +110,8 @@ class Hf(Source):
         for column, feature in features.items():
             if isinstance(feature, datasets.Image):
                 part = part.cast_column(column, datasets.Image(decode=False))
-        return {column: _cells(part[:][column], features[column]) for column in features}
+        cells = part[:]
+        return {column: _cells(cells[column], features[column]) for column in features}
 
     def _classes(self, parts: dict[str, Any]) -> dict[str, list[str]]:
         features = next(iter(parts.values())).features

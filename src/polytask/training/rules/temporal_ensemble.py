@@ -24,7 +24,6 @@ from polytask.config.update import TemporalEnsemble
 from polytask.randomness import counter_hash, stable_hash
 from polytask.training.ensemble import combine, loss_ratios
 from polytask.training.rules import UpdateRule
-from polytask.training.rules.sequential import only_task
 
 if TYPE_CHECKING:
     from polytask.training.loop import Loop
@@ -99,7 +98,7 @@ class Rule(UpdateRule):
         if not copy.tensors:
             copy.tensors = {name: tensor.detach().clone() for name, tensor in live.items()}
         with _swapped(live, copy.tensors), _momentum(loop, shared, copy.momentum):
-            loop.step(only_task(batch, task))
+            loop.step(batch.of([task]))
 
     def _combine(
         self, loop: Loop, shared: Mapping[str, nn.Parameter], losses: Mapping[str, float]
