@@ -97,28 +97,27 @@ def trained(cases, home):
     for size in (1, 2):
         for process in run(cases, home / str(size), size):
             assert process.wait(600) == 0
-    return home
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    return trained(QUICK, tmp_path_factory.mktemp("quick"))
-
-
-@pytest.fixture(scope="module")
-def others(tmp_path_factory):
-    return trained([case for case in CASES if case not in QUICK], tmp_path_factory.mktemp("others"))
-
-
-@pytest.mark.parametrize("case", QUICK)
-def test_twenty_steps_are_those_of_one_process(quick, case):
-    check(quick, case)
+def test_twenty_steps_are_those_of_one_process(tmp_path):
+    check_all(QUICK, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK])
-def test_so_they_are_for_every_way_of_sharing(others, case):
-    check(others, case)
+def test_so_they_are_for_every_way_of_sharing(tmp_path):
+    check_all([case for case in CASES if case not in QUICK], tmp_path)
+
+
+def check_all(cases, home):
+    """One test, so that no other worker trains the same cases again for its share of them."""
+    trained(cases, home)
+    apart = {}
+    for case in cases:
+        try:
+            check(home, case)
+        except AssertionError as error:
+            apart[case] = str(error)
+    assert not apart, "\n\n".join(f"{case}: {why}" for case, why in apart.items())
 
 
 def check(home, case):
