@@ -1,5 +1,6 @@
 """Names come from files, each with a summary and a source, without importing them."""
 
+import inspect
 import subprocess
 import sys
 
@@ -28,6 +29,14 @@ def test_every_name_loads_its_own_class(kind):
         found = registry.load(kind, name, base)
         assert issubclass(found, base)
         assert found.__module__ == registry.find(kind, name).module
+
+
+@pytest.mark.parametrize("kind", sorted(registry.FOLDERS))
+def test_what_is_read_of_a_file_is_what_python_makes_of_it(kind):
+    for name, entry in registry.entries(kind).items():
+        module = registry.module(kind, name)
+        first = inspect.getdoc(module).split("\n\n")[0].replace("\n", " ")
+        assert entry.summary == getattr(module, "NAMES", {name: first})[name]
 
 
 def test_the_published_names_are_there():

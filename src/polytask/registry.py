@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,14 +51,20 @@ class Entry:
     attribute: str = ""
 
 
-def _literal(tree: ast.Module, name: str) -> Any:
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            return ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    return None
+def _literal(text: str, name: str) -> Any:
+    """What a module sets a name to, read from that statement alone: a whole file takes long."""
+    found = re.search(rf"^{name}\b.*\n(?:[ )\]}}].*\n|\n)*", text, re.M)
+    if found is None:
+        return None
+    (statement,) = ast.parse(found.group()).body
+    assert isinstance(statement, ast.Assign | ast.AnnAssign)
+    return None if statement.value is None else ast.literal_eval(statement.value)
+
+
+def _docstring(text: str) -> str:
+    """A module's docstring; where it is not plain, the whole file is parsed."""
+    found = re.match(r'"""([^\\]*?)"""\n', text)
+    return cleandoc(found.group(1)) if found else ast.get_docstring(ast.parse(text)) or ""
 
 
 def _first_sentence(text: str) -> str:
@@ -71,9 +78,9 @@ def _source(docstring: str) -> str:
 
 
 def _entries_of(path: Path, module: str, family: str) -> list[Entry]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstring = ast.get_docstring(tree) or ""
-    names = _literal(tree, "NAMES")
+    text = path.read_text(encoding="utf-8")
+    docstring = _docstring(text)
+    names = _literal(text, "NAMES")
     if names is None:
         names = {path.stem: _first_sentence(docstring)}
     return [Entry(n, s, _source(docstring), module, family) for n, s in names.items()]
@@ -85,7 +92,7 @@ def entries(kind: str) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for folder in FOLDERS[kind]:
         root = PACKAGE / folder
-        skip = _literal(ast.parse((root / "__init__.py").read_text("utf-8")), "NOT_NAMES") or ()
+        skip = _literal((root / "__init__.py").read_text("utf-8"), "NOT_NAMES") or ()
         for path in sorted(root.glob("*.py")):
             if path.stem.startswith("_") or path.stem in skip:
                 continue
