@@ -195,6 +195,15 @@ def test_dry_run_tells_a_loss_per_task_and_writes_nothing(config, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_of_a_phase_of_one_task_asks_nothing_of_the_others(config):
+    """Clustering trains an autoencoder first: no other column and no centre gets a gradient yet."""
+    groups = {"kind": "clustering", "data": "handwritten"}
+    read = {"kind": "classification", "data": "printed"}
+    made = config(["single"], {"tasks": {"groups": groups, "read": read}})
+    (line,) = dry_run(made, made.method("single"), 0)
+    assert line.startswith("single: groups loss")
+
+
 def test_multi_path_learns_from_the_finished_single_run(config, run_in, tmp_path):
     """Teachers are the very `single` run of the comparison, trained once, and stay as they are."""
     made = config(["single", "multi_path"], epochs=1)

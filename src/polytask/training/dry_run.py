@@ -1,4 +1,4 @@
-"""A dry run: two batches through a method, without a trace on disk."""
+"""A dry run: two batches through a method, or as many as show it every task; no trace on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
-    """Two batches through every task of a method, without a trace on disk.
+    """Two batches through a method, or as many as show it every task, without a trace on disk.
 
     Returns a line per task. Raises:
         Diverged: a loss is not finite.
@@ -24,14 +24,19 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
     first = run.plan(run.untrained_single_paths)[0]
     loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
     run.method.on_phase_start(loop)
+    awaited = run.method.tasks if first.tasks is None else first.tasks
     reached: set[str] = set()
-    for batch, _ in zip(loop.rule.batches(loop, 0), range(2), strict=False):
+    for batch in loop.rule.batches(loop, 0):
         loop.step(batch)
         loop.step_in_epoch += 1
         reached |= {n for n, p in loop.parameters.items() if p.grad is not None}
-    viewed = {parameter for task in run.method.tasks for parameter in run.method.view(task)}
-    unused = set(run.method.parameters()) - viewed  # weights of pairs of kernels that are none now
-    idle = sorted(n for n, p in loop.parameters.items() if n not in reached and p not in unused)
+        if loop.step_in_epoch >= 2 and all(loop.images[task] for task in awaited):
+            break
+    # Not viewed: columns of tasks that this phase leaves out, pairs of kernels that are none now.
+    viewed = {parameter for task in awaited for parameter in run.method.view(task)}
+    if first.forward is not None:  # of units, not of heads
+        viewed -= set(run.method.heads.parameters())
+    idle = sorted(n for n, p in loop.parameters.items() if n not in reached and p in viewed)
     if idle:
         raise RunError.at(entry.key, f"no gradient reaches {', '.join(idle[:5])}")
     return [
