@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.by_hand import Hard
+from benchmarks.by_hand.trunks import Hard
 from benchmarks.timing import Result, Target, alternate, in_turn, ratios
 from benchmarks.workload import Workload
 from polytask import registry

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.by_hand import Hard
+from benchmarks.by_hand.trunks import Hard
 from benchmarks.step import LARGE, PARTIAL
 from benchmarks.timing import Result, Target, alternate, in_turn, ratios
 from benchmarks.workload import Workload

@@ -21,7 +21,7 @@ def run(rounds: int | None) -> Iterator[Result]:
     """Compare the peaks of gradients, optimizer's state and maps; one round, as they repeat."""
     del rounds
     for work in WORK:
-        ours = work.workload.training(work.method, work.options)
+        ours = work.workload.training(work.method, work.options, turn=work.turn)
         theirs = work.by_hand(work.workload)
         theirs.load(ours.loop.method)
         batch = ours.batches[0]

@@ -9,15 +9,34 @@ from typing import Any
 import torch
 from torch.testing import assert_close
 
-from benchmarks.by_hand import ByHand, EarlyExit, Filtered, Hard, LayerLasso, MultiExit, Single
+from benchmarks.by_hand import ByHand
+from benchmarks.by_hand.attention import Mtan
+from benchmarks.by_hand.trunks import (
+    EarlyExit,
+    Filtered,
+    Hard,
+    LayerLasso,
+    Mmoe,
+    MultiExit,
+    Single,
+)
+from benchmarks.by_hand.views import Adapters, AdaShare, AdaSharePolicies, NestedNet, PackNet
 from benchmarks.timing import Result, Target, alternate, in_turn, ratios
-from benchmarks.workload import TASKS, Training, Workload
+from benchmarks.workload import ANY, TASKS, Training, Turn, Workload
+from polytask.sharing.trunk import adashare
 
 LARGE = Workload(side=64, batch=32)
 SMALL = Workload(side=32, batch=64, width=0.25, stem="small")
+HALF = Workload(side=32, batch=64, width=0.5, stem="small")
 PARTIAL = Workload(sets=3, side=32, batch=63, width=0.25, stem="small")
 EXITS = {"exits": dict(zip(TASKS, MultiExit.exits, strict=True))}
 EARLY = {"exits": dict(zip(TASKS, EarlyExit.exits, strict=True))}
+PACKED = {"capacities": list(PackNet.capacities)}
+NESTED = {"ratios": list(NestedNet.ratios)}
+OPEN = {"open_every": 1}
+SECOND = Turn("train_second")
+WEIGHTS = Turn("search", AdaShare.epoch, only=adashare.WEIGHTS)
+POLICIES = Turn("search", AdaShare.epoch, only=adashare.POLICIES)
 BRANCHES = {"branches": list(MultiExit.exits), "distill": False}
 
 
@@ -30,6 +49,7 @@ class Work:
     method: str
     by_hand: type[ByHand]
     options: Mapping[str, Any] = field(default_factory=dict)
+    turn: Turn = ANY
     most: float = 1.05
     rounds: int = 20
 
@@ -43,13 +63,28 @@ WORK = (
     Work("multi_exit 1/1/4, ¼ width, partial", PARTIAL, "multi_exit", EarlyExit, EARLY),
     Work("multi_path, ¼ width, partial labels", PARTIAL, "multi_path", MultiExit, BRANCHES),
     Work("layer_lasso, ¼ width", SMALL, "layer_lasso", LayerLasso),
+    Work("packnet, second task, ¼ width", SMALL, "packnet", PackNet, PACKED, SECOND),
+    Work("nested_net, ½ width", HALF, "nested_net", NestedNet, NESTED, rounds=12),
+    Work("adapters, ¼ width", SMALL, "adapters", Adapters, turn=Turn("joint"), rounds=12),
+    Work("adashare, weights, ¼ width", SMALL, "adashare", AdaShare, OPEN, WEIGHTS, rounds=12),
+    Work(
+        "adashare, policies, ¼ width",
+        SMALL,
+        "adashare",
+        AdaSharePolicies,
+        OPEN,
+        POLICIES,
+        rounds=12,
+    ),
+    Work("mtan, ¼ width", SMALL, "mtan", Mtan, rounds=12),
+    Work("mmoe, ¼ width", SMALL, "mmoe", Mmoe, rounds=12),
 )
 
 
 def run(rounds: int | None) -> Iterator[Result]:
     """Time every method in turn with its counterpart."""
     for work in WORK:
-        ours = work.workload.training(work.method, work.options)
+        ours = work.workload.training(work.method, work.options, turn=work.turn)
         theirs = work.by_hand(work.workload)
         theirs.load(ours.loop.method)
         check(work.name, ours, theirs)

@@ -20,7 +20,7 @@ from polytask.data.images import ImageSet
 from polytask.data.load import load_data
 from polytask.data.pipeline import Data
 from polytask.data.source import Source
-from polytask.phase import Phase
+from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
 from polytask.tasks.classification import ClassificationOptions
@@ -33,6 +33,7 @@ from polytask.training.world import World
 TASKS = ("first", "second", "third")
 CLASSES = 10
 STEPS = 4  # different batches, which come again and again
+EPOCHS = 1000
 
 
 class Noise(Source):
@@ -78,15 +79,29 @@ def load(
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Which of a method's phases trains (a joint one of no method's plan by default), in which
+    epoch of it, and the pattern of the parameters whose turn it is."""
+
+    phase: str = ""
+    epoch: int = 0
+    only: str | None = None
+
+
+ANY = Turn()
+
+
+@dataclass(frozen=True)
 class Training:
     """A method in training, as `polytask train` runs it, and the batches it sees."""
 
     loop: Loop
     batches: list[Batch]
+    only: str | None = None
 
     def step(self, batch: Batch) -> None:
         """All that a run does with a batch."""
-        self.loop.step(batch)
+        self.loop.step(batch, self.only)
         self.loop.tick()
 
     def turns(self) -> Callable[[], object]:
@@ -110,8 +125,9 @@ class Workload:
         options: Mapping[str, Any] | None = None,
         norm: str = "mixed",
         balancing: str = "equal",
+        turn: Turn = ANY,
     ) -> Training:
-        """A method of the registry, ready for its first step."""
+        """A method of the registry, ready for its first step; phases before are without any."""
         config, data, method = self.method(name, options, norm)
         config = config.model_copy(update={"balancing": balancing})
         method = method.to(memory_format=torch.channels_last)
@@ -122,8 +138,17 @@ class Workload:
             progress.step(loop.updates, loop.last_losses)
 
         world = World.of(accelerator="cpu")
-        loop = Loop(config, method, data, world, Phase(epochs=1000), 0, after_step)
-        return Training(loop, list(data.epoch(0)))
+        phases = method.plan(Schedule(EPOCHS)) if turn.phase else [Phase(epochs=EPOCHS)]
+        for phase in phases:
+            loop = Loop(config, method, data, world, phase, 0, after_step)
+            if turn.phase:
+                method.on_phase_start(loop)
+            if turn.phase in ("", phase.name):
+                break
+            method.on_phase_end(loop)
+        loop.epoch = turn.epoch
+        batches = data.epoch(0, tasks=phase.tasks, joint_pace=phase.joint_pace)
+        return Training(loop, list(batches), turn.only)
 
     def method(
         self, name: str, options: Mapping[str, Any] | None = None, norm: str = "mixed"

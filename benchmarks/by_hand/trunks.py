@@ -1,57 +1,14 @@
-"""polytask's networks as one writes them for a single experiment, in a bare PyTorch loop.
-
-They take over the weights of a polytask method, so that both must give the same losses.
-"""
+"""Trunks that tasks share or leave, and networks of a task's own."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
-from benchmarks.workload import CLASSES, TASKS, Workload
-from polytask.batch import Batch
-from polytask.sharing.method import SharingMethod
-
-
-class ByHand(nn.Module, ABC):
-    """A network for three tasks and the loop that trains it."""
-
-    def load(self, method: SharingMethod) -> None:
-        """Take a method's weights, which stand in the same order, and an optimizer like its."""
-        with torch.no_grad():
-            for mine, other in zip(self.parameters(), method.parameters(), strict=True):
-                mine.copy_(other)
-        self.to(memory_format=torch.channels_last)
-        self.losses: list[Any] = []
-        self.optimizer = torch.optim.SGD(
-            self.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4
-        )
-
-    @abstractmethod
-    def forward(self, images: Tensor, counts: list[int]) -> list[Tensor]:
-        """Each task's logits; where every image has one label, `counts` images of each task."""
-
-    def step(self, batch: Batch) -> None:
-        """One update, with nothing that the mathematics does not ask for."""
-        (group,) = batch.groups
-        labels: list[Any] = [group.targets[task].value for task in TASKS]
-        images = group.images.contiguous(memory_format=torch.channels_last)
-        self.optimizer.zero_grad()
-        predictions = self(images, [len(each) for each in labels])
-        self.losses = [
-            F.cross_entropy(logits, each) for logits, each in zip(predictions, labels, strict=True)
-        ]
-        (sum(self.losses) + self.penalty()).backward()
-        self.optimizer.step()
-
-    def penalty(self) -> Any:
-        """What is added to the losses."""
-        return 0
+from benchmarks.by_hand import ByHand, enter, heads, last_map, trunk
+from benchmarks.workload import TASKS, Workload
 
 
 class Hard(ByHand):
@@ -152,44 +109,30 @@ class LayerLasso(ByHand):
         pairs = zip(self.heads, self.mixtures, strict=True)
         return [head(a[0] * first + a[1] * last) for head, a in pairs]
 
-    def penalty(self) -> Any:
-        return 1e-3 * torch.stack([a.abs().sum() for a in self.mixtures]).sum()
+    def total(self) -> Any:
+        return super().total() + 1e-3 * torch.stack([a.abs().sum() for a in self.mixtures]).sum()
 
 
-def trunk(workload: Workload) -> ResNet:
-    """torchvision's ResNet-18 in the workload's width, with the stem for small images if asked."""
-    net = ResNet(BasicBlock, [2, 2, 2, 2])
-    channels = net.inplanes = round(64 * workload.width)
-    net.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
-    if workload.stem == "small":
-        net.conv1, net.maxpool = nn.Conv2d(3, channels, 3, 1, 1, bias=False), nn.Identity()
-    net.bn1 = nn.BatchNorm2d(channels)
-    net.layer1 = net._make_layer(BasicBlock, channels, 2)
-    net.layer2 = net._make_layer(BasicBlock, channels * 2, 2, stride=2)
-    net.layer3 = net._make_layer(BasicBlock, channels * 4, 2, stride=2)
-    net.layer4 = net._make_layer(BasicBlock, channels * 8, 2, stride=2)
-    net.avgpool = net.fc = nn.Identity()
-    return net
+class Mmoe(ByHand):
+    """Three trunks, mixed for every image by a gate of each task on their pooled first maps."""
 
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleList(trunk(workload) for _ in range(3))
+        first = round(64 * workload.width)
+        self.gates = nn.ModuleList(nn.Linear(3 * first, 3) for _ in TASKS)
+        self.heads = heads(workload, [8, 8, 8])
 
-def enter(net: ResNet, images: Tensor) -> Tensor:
-    """The map that `layer1` reads."""
-    entered: Tensor = net.maxpool(net.relu(net.bn1(net.conv1(images))))
-    return entered
-
-
-def last_map(net: ResNet, images: Tensor) -> Tensor:
-    """The map after the last stage."""
-    maps: Tensor = net.layer4(net.layer3(net.layer2(net.layer1(enter(net, images)))))
-    return maps
-
-
-def heads(workload: Workload, factors: list[int]) -> nn.ModuleList:
-    """Pool and classify; the maps have that many times the channels of the first stage."""
-    first = 64 * workload.width
-    return nn.ModuleList(
-        nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(round(first * factor), CLASSES)
-        )
-        for factor in factors
-    )
+    def forward(self, images: Tensor, counts: list[int]) -> list[Tensor]:
+        del counts
+        stems, maps = [], []
+        for net in self.trunks:
+            stem = net.relu(net.bn1(net.conv1(images)))
+            stems.append(stem.mean((2, 3)))
+            maps.append(net.layer4(net.layer3(net.layer2(net.layer1(net.maxpool(stem))))))
+        read = torch.cat(stems, dim=1)
+        logits = []
+        for gate, head in zip(self.gates, self.heads, strict=True):
+            a, b, c = gate(read).softmax(1)[:, :, None, None, None].unbind(1)
+            logits.append(head(a * maps[0] + b * maps[1] + c * maps[2]))
+        return logits
