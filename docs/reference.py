@@ -28,7 +28,7 @@ from polytask.sharing.trunk import TrunkOptions
 from polytask.tasks.task import Task
 
 FOLDER = Path(__file__).parent
-PARTS = {"": ("sampling",), "train": ("optimizer", "schedule", "early_stop")}
+PARTS = {"": ("sampling",), "train": ("optimizer", "schedule", "early_stop", "loggers")}
 HEAD = "<!-- Written by docs/reference.py; change the docstrings instead. -->\n\n"
 KINDS: dict[str, tuple[str, type, type[BaseModel] | None]] = {
     "Sharing methods": ("sharing", SharingMethod, MethodOptions),

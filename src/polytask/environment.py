@@ -32,6 +32,9 @@ EXTRAS = {
     "search": ("optuna",),
     "hdf5": ("h5py",),
     "hf": ("datasets",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
 }
 GIB = 2**30
 

@@ -20,8 +20,10 @@ def check(config: Config) -> None:
     from polytask.balancing import build as build_balancer
     from polytask.data.load import load_data
     from polytask.sharing.build import build_method
+    from polytask.training import loggers
     from polytask.training.start import check_transfer, start_of
 
+    loggers.check(config)
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
     data = load_data(config, tasks, seed)

@@ -258,7 +258,7 @@ class Config(Section):
     def difference(self, other: Config) -> list[str]:
         """What differs in `other`, a line a key: `train.epochs: 30 -> 5`.
 
-        Names, folders and the number of threads do not count: a comparison may be moved.
+        Names, folders, threads and loggers do not count: a comparison may be moved.
         """
         from polytask.config.writing import differences
 

@@ -105,6 +105,28 @@ class EarlyStop(Section):
     patience: int = Field(ge=1, description="evaluations without progress before the end")
 
 
+class TensorBoard(Section):
+    """Event files in the run folder's `tensorboard/`."""
+
+    name: Literal["tensorboard"] = "tensorboard"
+
+
+class Wandb(Section):
+    """Weights & Biases, offline: `wandb sync` uploads what the run folder's `wandb/` holds."""
+
+    name: Literal["wandb"]
+    project: str | None = Field(None, description="the config's name unless said")
+    entity: str | None = Field(None, description="user or team to upload to")
+
+
+class MLflow(Section):
+    """MLflow, in the run folder's `mlruns/` or where `uri` says."""
+
+    name: Literal["mlflow"]
+    uri: str | None = Field(None, description="tracking server or database, as MLflow writes it")
+    experiment: str | None = Field(None, description="the config's name unless said")
+
+
 Optimizer = Annotated[
     Annotated[SGD | Adam | AdamW, Field(discriminator="name")], BeforeValidator(_optimizer)
 ]
@@ -112,6 +134,13 @@ Schedule = Annotated[
     Annotated[Constant | Cosine | Step | Plateau, Field(discriminator="name")],
     BeforeValidator(name_alone),
 ]
+Logger = Annotated[
+    Annotated[TensorBoard | Wandb | MLflow, Field(discriminator="name")],
+    BeforeValidator(name_alone),
+]
+
+# What of `train` decides no result: left out of a run's hash, free to change on resume.
+NO_RESULT = ("workers", "loggers")
 
 
 class TrainConfig(Section):
@@ -155,6 +184,11 @@ class TrainConfig(Section):
     memory: float = Field(
         2.0, ge=0, description="GiB of decoded images to keep; beyond, they are read when drawn"
     )
+    loggers: list[Logger] = Field(
+        [],
+        description="where rows go besides metrics.jsonl: tensorboard, {name: wandb, project: x}, "
+        "{name: mlflow, uri: x}",
+    )
     sync_norm: bool = Field(
         True, description="batch norm over the images of all devices; false: of each device"
     )
@@ -174,6 +208,13 @@ class TrainConfig(Section):
     @classmethod
     def _number_as_text(cls, precision: Any) -> Any:
         return "32" if precision == 32 else precision
+
+    @field_validator("loggers")
+    @classmethod
+    def _distinct(cls, loggers: list[Logger]) -> list[Logger]:
+        if len({logger.name for logger in loggers}) < len(loggers):
+            raise ValueError("expected each logger once")
+        return loggers
 
     @field_validator("trainable")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from polytask.config.models import Config
 from polytask.config.scalars import FLOAT, HEX, INFINITE, INT, OCTAL
+from polytask.config.train import NO_RESULT
 
 WIDTH = 96
 
@@ -55,7 +56,7 @@ def shown(value: Any) -> str:
 
 def differences(old: Config, new: Config) -> list[str]:
     """The keys whose values differ, in the order of a config."""
-    before, after = dict(_flat(_comparable(old))), dict(_flat(_comparable(new)))
+    before, after = dict(flat(_comparable(old))), dict(flat(_comparable(new)))
     return [
         f"{key}: {_or_absent(before, key)} -> {_or_absent(after, key)}"
         for key in {**before, **after}
@@ -66,16 +67,17 @@ def differences(old: Config, new: Config) -> list[str]:
 def _comparable(config: Config) -> dict[str, Any]:
     values = config.data_dict()
     methods = {entry.key: {entry.name: entry.options} for entry in config.methods}
-    train = {**values["train"], "workers": None}
+    train = {key: value for key, value in values["train"].items() if key not in NO_RESULT}
     return {**values, "methods": methods, "train": train, "name": None, "folder": None}
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every value inside plain data or a model, by its dotted key, as a config writes it."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+            yield from flat(inner, f"{key}.{name}" if key else str(name))
     else:
         yield key, shown(value)
 

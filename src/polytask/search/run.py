@@ -26,7 +26,7 @@ from polytask.errors import Diverged, RunError, UserError
 from polytask.search.space import Space, space_of
 from polytask.search.study import STORAGE, Study, Trial
 from polytask.sharing.build import build_method
-from polytask.training import output
+from polytask.training import loggers, output
 from polytask.training.checkpoint import write_json, write_text
 from polytask.training.interrupt import stops_on_interrupt
 from polytask.training.progress import Message, Progress, Show
@@ -89,6 +89,7 @@ def search(
         if not (folder / STORAGE).exists():
             raise RunError.at(str(folder), f"holds no {STORAGE}; expected the folder of a search.")
         output.check_same_config(folder, config)
+    loggers.check(config)
     space = space_of(config)
     with _locked(folder):
         output.check_output(folder, resume=resume, overwrite=overwrite)

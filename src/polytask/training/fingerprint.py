@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polytask.config.train import NO_RESULT
 from polytask.registry import PACKAGE
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run_hash(
     """
     aside = {"methods", "seeds", "name", "folder", "search"}
     resolved = config.model_dump(
-        mode="json", exclude={**dict.fromkeys(aside, True), "train": {"workers"}}
+        mode="json", exclude={**dict.fromkeys(aside, True), "train": set(NO_RESULT)}
     )
     parts = {
         "config": resolved,

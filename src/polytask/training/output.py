@@ -41,6 +41,10 @@ FILES = {
     "search.json",
     "trials",
     "chosen.yaml",
+    "tensorboard",
+    "wandb",
+    "mlruns",
+    "mlflow_run",
 }
 SEED = re.compile(r"\.?seed\d+(\.lock|\.partial)?")
 

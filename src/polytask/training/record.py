@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from polytask.cost import measure
 from polytask.data.pipeline import Data
@@ -15,9 +16,12 @@ from polytask.data.sheet import write_sheets
 from polytask.sharing.method import SharingMethod
 from polytask.training import checkpoint, output
 from polytask.training.evaluation import Scores
+from polytask.training.loggers import About, Loggers
 
 if TYPE_CHECKING:
     from polytask.config.models import Config
+
+Tell: TypeAlias = Callable[[str], object]
 
 
 class Record:
@@ -26,6 +30,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = 0
+        self.loggers = Loggers()
 
     def begin(
         self, config: Config, method: SharingMethod, data: Data, about: Mapping[str, Any]
@@ -59,17 +64,32 @@ class Record:
         """Write `cost.json`; training may change a cost (pruning, skipped blocks)."""
         checkpoint.write_json(self.folder / "cost.json", measure(method).as_dict())
 
+    @contextmanager
+    def logged(self, config: Config, method: str, seed: int, tell: Tell) -> Iterator[None]:
+        """Inside, the config's loggers get the rows too, from the first on."""
+        about = About(self.folder, config, method, seed)
+        self.loggers = Loggers(about, map(json.loads, self._lines()), tell)
+        is_finished = False
+        try:
+            yield
+            is_finished = True
+        finally:
+            self.loggers.end(is_finished)
+
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row to `metrics.jsonl`."""
+        """Add a row to `metrics.jsonl`, and to what else is logged."""
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(row) + "\n")
         self.rows += 1
+        self.loggers.add(row)
+
+    def _lines(self) -> list[str]:
+        path = self.folder / "metrics.jsonl"
+        return path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
 
     def keep(self, rows: int) -> None:
         """Drop the rows that a stopped run wrote after its last saved state."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-        checkpoint.write_text(path, "".join(lines[:rows]))
+        checkpoint.write_text(self.folder / "metrics.jsonl", "".join(self._lines()[:rows]))
         self.rows = rows
 
 
@@ -83,6 +103,11 @@ class Unwritten(Record):
 
     def write_cost(self, method: SharingMethod) -> None:
         """Nothing."""
+
+    @contextmanager
+    def logged(self, config: Config, method: str, seed: int, tell: Tell) -> Iterator[None]:
+        """Nothing."""
+        yield
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Nothing but the count."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polytask.errors import RunError
 from polytask.phase import Phase
-from polytask.training import checkpoint, output
+from polytask.training import checkpoint, loggers, output
 from polytask.training.allocator import keep_freed_memory
 from polytask.training.assembly import Assembly, Work
 from polytask.training.evaluation import Scores, evaluate
@@ -71,6 +71,7 @@ def train_run(
     """
     if not overwrite and (result := finished(folder)) is not None:
         return result
+    loggers.check(config)
     work = Work(config, entry, seed, folder, comparison, stop_after)
     prepare_process()
     with told(folder), together(devices, config.train.precision, work) as world:
@@ -246,7 +247,12 @@ class Run(Assembly):
             return result
         if state is not None:
             self._restore(state)
-        loop_state = state["loop"] if state is not None else None
+        tell = self.progress.message
+        with self.record.logged(self.config, self.entry.key, self.seed, tell):
+            return self._train(None if state is None else state["loop"])
+
+    def _train(self, loop_state: dict[str, Any] | None) -> dict[str, Any]:
+        """Train what is left of the phases, then score."""
         name = f"{self.entry.key}/seed{self.seed}"
         self.phases = self.plan(self._single_paths)
         self.total_steps = sum(p.epochs * self._steps(p) for p in self.phases)
@@ -257,7 +263,9 @@ class Run(Assembly):
             loop_state = None
         if loop is None:  # resumed after the last phase: only the scores are missing
             loop = self._loop(self.phases[-1])
-        result = self.world.tell(finish(self, loop) if self.world.is_first else None)
+        result: dict[str, Any] = self.world.tell(
+            finish(self, loop) if self.world.is_first else None
+        )
         self.progress.run_finished(name)
         return result
 
