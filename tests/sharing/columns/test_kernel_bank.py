@@ -84,6 +84,7 @@ def naive(kernels, threshold, phi_self=0.5, pairing="all"):
     def cosine(v, w):
         if id(v) > id(w):  # one number a pair: a product's last bit depends on where its rows lie
             return cosine(w, v)
+        v, w = v.detach(), w.detach()
         norms = float(v.norm() * w.norm())
         return float(v @ w) / norms if norms else 0.0
 
@@ -267,6 +268,40 @@ def test_many_and_few_links_sum_alike():
         assert share > 0
         for got, want in zip(effective(bank, kernels), naive(kernels, threshold), strict=True):
             assert_close(got, want, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("own", [0.5, 0.2, 1.0])
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_twins_mix_as_any_pairs_do(columns, own):
+    """Kernels near their twins alone: values and gradients are those of the sums by the paper, and
+    a column that nothing is asked of gets no more than its twins' part."""
+    torch.manual_seed(columns)
+    kernels = [
+        torch.eye(6, dtype=torch.float64) + 0.05 * torch.randn(6, 6, dtype=torch.float64)
+        for _ in range(columns)
+    ]
+    raw = [kernel.clone().requires_grad_() for kernel in kernels]
+    bank = bank_of(raw, 0.8, all_pairs(raw), own=own)
+    assert all(torch.equal(bank.linked(i, j), torch.eye(6) > 0) for i, j in bank.pairs)
+    asked = [torch.randn(6, 6, dtype=torch.float64) for _ in raw[1:]]
+
+    def gradients(made):
+        loss = torch.stack([(w * ask).sum() for w, ask in zip(made, asked, strict=False)]).sum()
+        return torch.autograd.grad(loss, raw)
+
+    made, want = effective(bank, raw), naive(raw, 0.8, own)
+    for got, expected in zip(made, want, strict=True):
+        assert_close(got, expected, atol=1e-12, rtol=0)
+    for got, expected in zip(gradients(made), gradients(want), strict=True):
+        assert_close(got, expected, atol=1e-12, rtol=0)
+
+
+def test_kernels_mix_by_the_pairs_of_a_loaded_state():
+    bank, other = bank_of(THREE, 0.35), bank_of(THREE, 1.01)
+    assert other(THREE) == {}
+    other.load_state_dict(bank.state_dict())
+    for got, expected in zip(effective(other, THREE), effective(bank, THREE), strict=True):
+        assert torch.equal(got, expected)
 
 
 # Invariants.

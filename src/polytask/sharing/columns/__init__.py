@@ -18,7 +18,7 @@ from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMeth
 from polytask.sharing.trunk import shell
 from polytask.tasks.task import FeatureShape
 
-NOT_NAMES = ("kernel_bank", "link", "linked", "path", "walk")
+NOT_NAMES = ("kernel_bank", "kernel_layers", "kernel_mixture", "link", "linked", "path", "walk")
 
 
 class Columns(SharingMethod):

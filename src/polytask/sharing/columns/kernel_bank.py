@@ -7,16 +7,18 @@ Source: Feng and Chen, "Twofold heterogeneous multi-task learning by sharing sim
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias
+from itertools import combinations
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.sharing.columns.kernel_mixture import Mixture, weighed
+
 Pairing: TypeAlias = Literal["all", "same_index", "mutual_best"]
 Phi: TypeAlias = Literal["half", "learned", "similarity"]
-DENSE = 0.05  # share of weights that are not 0 from which a dense product is the faster sum
 
 
 class KernelBank(nn.Module):
@@ -43,6 +45,7 @@ class KernelBank(nn.Module):
         super().__init__()
         self.sizes, self.pairs = list(sizes), list(pairs)
         self.threshold, self.pairing, self.rule, self.own = threshold, pairing, phi, own
+        self._made: tuple[Any, list[Mixture]] | None = None
         for i, j in pairs:
             shape = (sizes[i], sizes[j])
             self.register_buffer(f"linked_{i}_{j}", torch.zeros(shape, dtype=torch.bool))
@@ -81,31 +84,57 @@ class KernelBank(nn.Module):
                     self._matrix("cosine", i, j).copy_(cosine)
 
     def forward(self, kernels: Sequence[Tensor]) -> dict[int, Tensor]:
-        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each.
+        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each."""
+        found: dict[int, Tensor] = {}
+        for mixture in self._mixtures(kernels[0].dtype):
+            mixed = mixture.of([kernels[k] for k in mixture.members])
+            found |= dict(zip(mixture.outs, mixed, strict=True))
+        return found
 
-        Columns with the same partners are summed at once, unless they have weights that learn: the
-        gradient of a column reaches its partners, and what it shares with them, alone.
-        """
+    def _mixtures(self, dtype: torch.dtype) -> list[Mixture]:
+        """How columns mix, made anew when pairs were found or weights learn."""
+        if self.rule == "learned":
+            return list(self._mix(dtype))
+        # Whatever writes pairs counts up their version: a search as well as a loaded state.
+        known = [(pairs.device, pairs._version) for pairs in self.buffers()]
+        if self._made is None or self._made[0] != (dtype, known):
+            with torch.no_grad():
+                self._made = (dtype, known), list(self._mix(dtype))
+        return self._made[1]
+
+    def _mix(self, dtype: torch.dtype) -> Iterator[Mixture]:
+        """Columns with the same partners are summed at once, unless they have weights that learn:
+        the gradient of a column reaches its partners, and what it shares with them, alone."""
         alike: dict[tuple[tuple[int, ...], int | None], list[int]] = {}
-        for i in range(len(kernels)):
+        for i in range(len(self.sizes)):
             partners = self.partners(i)
             if partners:
                 alone = i if self.rule == "learned" else None
                 alike.setdefault((tuple(sorted([i, *partners])), alone), []).append(i)
-        found: dict[int, Tensor] = {}
         for (members, _), outs in alike.items():
+            sizes = [self.sizes[i] for i in outs]
+            if self._are_twins(members):
+                lean = self.own - (1 - self.own) / (len(members) - 1)
+                yield Mixture(members, outs, sizes, lean)
+                continue
             rows, entries, weights = [], [], []
             for i in outs:
                 first = sum(self.sizes[out] for out in outs[: outs.index(i)])
-                for row, j, b, weight in self._mixture(i, members, kernels[i].dtype):
+                for row, j, b, weight in self._mixture(i, members, dtype):
                     rows.append(row + first)
                     entries.append(b + sum(self.sizes[k] for k in members if k < j))
                     weights.append(weight)
-            sizes = [self.sizes[i] for i in outs]
-            stacked = torch.cat([kernels[k] for k in members])
-            mixed = _weighed(stacked, sum(sizes), *map(torch.cat, (rows, entries, weights)))
-            found |= dict(zip(outs, torch.split(mixed, sizes), strict=True))
-        return found
+            count = sum(self.sizes[k] for k in members)
+            sums = weighed(sum(sizes), count, *map(torch.cat, (rows, entries, weights)))
+            yield Mixture(members, outs, sizes, sums)
+
+    def _are_twins(self, members: Sequence[int]) -> bool:
+        """Whether each kernel is linked to those of its index, to no other, and all count alike."""
+        pairs = [self.linked(i, j) for i, j in combinations(members, 2)]
+        return self.rule == "half" and all(
+            len(linked) == linked.shape[1] == int(linked.sum()) and bool(linked.diagonal().all())
+            for linked in pairs
+        )
 
     def _mixture(
         self, i: int, members: Sequence[int], dtype: torch.dtype
@@ -168,16 +197,6 @@ def _of_equal_index(one: Tensor, other: Tensor) -> Tensor:
     both = min(len(one), len(other))
     cosine.diagonal().copy_((one[:both] * other[:both]).sum(dim=1))
     return cosine
-
-
-def _weighed(kernels: Tensor, count: int, rows: Tensor, entries: Tensor, w: Tensor) -> Tensor:
-    """[count, D]: row r is the sum of w · kernel over the entries that belong to it."""
-    if len(rows) > DENSE * count * len(kernels):
-        return w.new_zeros(count, len(kernels)).index_put((rows, entries), w) @ kernels
-    order = rows.argsort(stable=True)
-    sizes = torch.bincount(rows, minlength=count)
-    starts = sizes.cumsum(0) - sizes
-    return F.embedding_bag(entries[order], kernels, starts, mode="sum", per_sample_weights=w[order])
 
 
 def _is_channels_last(weight: Tensor) -> bool:

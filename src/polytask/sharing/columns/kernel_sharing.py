@@ -18,33 +18,22 @@ trunk; three columns or more drift apart slowly. `init: independent` starts with
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import combinations
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.func import functional_call
 from typing_extensions import Self
 
-from polytask.backbones.staged import State
 from polytask.batch import Batch
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule
 from polytask.sharing.columns import Columns
-from polytask.sharing.columns.kernel_bank import (
-    KernelBank,
-    Pairing,
-    Phi,
-    kernels_of_rows,
-    rows_of_kernels,
-)
+from polytask.sharing.columns.kernel_bank import KernelBank, Pairing, Phi
+from polytask.sharing.columns.kernel_layers import KernelLayers, Layer, convolutions, standing_in
 from polytask.sharing.method import MethodOptions, Outputs, Setting
-
-Place: TypeAlias = tuple[str, str]
 
 
 class KernelSharingOptions(MethodOptions):
@@ -111,37 +100,17 @@ class KernelSharing(Columns):
 
     def __init__(self, setting: Setting, options: KernelSharingOptions) -> None:
         super().__init__(replace(setting, init=options.init or setting.init), options)
-        self.layers = list(self._convolutions())
-        self.banks = nn.ModuleDict()
+        self.layers = list(convolutions(self.column(next(iter(self.columns)))))
         self.samples = dict.fromkeys(self.tasks, 1)
         self.ratios: list[list[tuple[float, float]]] = []
-        self._kernels: dict[Place, dict[str, Tensor]] = {}
-        if options.threshold <= 1:
-            group_of = self._groups()
-            for layer in self.layers:
-                shapes = [weight.shape for weight in self.weights(layer)]
-                pairs = [
-                    (i, j)
-                    for i, j in combinations(range(len(shapes)), 2)
-                    if group_of[i] == group_of[j] and shapes[i][1:] == shapes[j][1:]
-                ]
-                if pairs:
-                    self.banks[_key(layer)] = KernelBank(
-                        [shape[0] for shape in shapes],
-                        pairs,
-                        options.threshold,
-                        options.pairing,
-                        options.phi,
-                        0.5 if options.phi_self is None else options.phi_self,
-                    )
+        is_off = options.threshold > 1
+        self.banks = KernelLayers({} if is_off else self.convolutions(), self._groups(), self._bank)
         self.refresh()
 
-    def _convolutions(self) -> Iterator[Place]:
-        """(unit, name of its weight) of every convolution."""
-        for name, unit in self.column(next(iter(self.columns))):
-            for path, module in unit.named_modules():
-                if isinstance(module, nn.Conv2d):
-                    yield name, f"{path}.weight" if path else "weight"
+    def _bank(self, sizes: list[int], pairs: list[tuple[int, int]]) -> KernelBank:
+        chosen = self.options
+        own = 0.5 if chosen.phi_self is None else chosen.phi_self
+        return KernelBank(sizes, pairs, chosen.threshold, chosen.pairing, chosen.phi, own)
 
     def _groups(self) -> list[int]:
         """The number of each task's group; tasks in none stand alone."""
@@ -151,74 +120,54 @@ class KernelSharing(Columns):
         number = {task: n for n, group in enumerate(groups) for task in group}
         return [number.get(task, -1 - i) for i, task in enumerate(tasks)]
 
-    def weights(self, layer: Place) -> list[nn.Parameter]:
-        """The raw kernels of a layer in every column, [m, C, k, k] each."""
-        unit, name = layer
-        return [self.column(column).unit(unit).get_parameter(name) for column in self.columns]
+    def convolutions(self) -> dict[Layer, list[nn.Module]]:
+        """A layer's convolution in every column."""
+        columns = [self.column(column) for column in self.columns]
+        return {
+            layer: [column.unit(layer.unit).get_submodule(layer.path) for column in columns]
+            for layer in self.layers
+        }
 
-    def _shareable(self) -> Iterator[tuple[Place, KernelBank]]:
-        """The layers in which any two columns may share, with their banks."""
-        for layer in self.layers:
-            if _key(layer) in self.banks:
-                yield layer, self.banks[_key(layer)]  # type: ignore[misc]
+    def weights(self, layer: Layer) -> list[nn.Parameter]:
+        """The raw kernels of a layer in every column, [m, C, k, k] each."""
+        return [module.get_parameter("weight") for module in self.convolutions()[layer]]
 
     # Sharing.
 
     def refresh(self) -> None:
         """Find the pairs of all layers."""
-        for layer, bank in self._shareable():
-            bank.refresh(list(map(rows_of_kernels, self.weights(layer))))
+        self.banks.refresh(self.convolutions())
 
-    def effective(self) -> dict[Place, dict[str, Tensor]]:
-        """By column and unit, the kernels that differ from the raw ones, by their name."""
-        found: dict[Place, dict[str, Tensor]] = {}
-        columns = list(self.columns)
-        for (unit, name), bank in self._shareable():
-            weights = self.weights((unit, name))
-            if weights[0].is_meta:  # no pair is known, and a kernel's values change no count
-                continue
-            with torch.autocast(weights[0].device.type, enabled=False):
-                kernels = bank(list(map(rows_of_kernels, weights)))
-            for i, kernel in kernels.items():
-                own = found.setdefault((columns[i], unit), {})
-                own[name] = kernels_of_rows(kernel, weights[i])
-        return found
+    def effective(self) -> list[tuple[nn.Module, Tensor]]:
+        """The convolutions whose kernels differ from the raw ones, and what they are."""
+        return self.banks.effective(self.convolutions())
 
-    @contextmanager
-    def _sharing(self) -> Iterator[None]:
+    def _sharing(self) -> AbstractContextManager[None]:
         """Convolutions run with the effective kernels inside."""
-        if self.options.update == "functional":
-            self._kernels = self.effective()
-        try:
-            yield
-        finally:
-            self._kernels = {}
+        return standing_in(self.effective() if self.options.update == "functional" else [])
 
     @torch.no_grad()
     def _overwrite(self) -> None:
-        columns = list(self.columns)
-        for (column, unit), kernels in self.effective().items():
-            for name, kernel in kernels.items():
-                self.weights((unit, name))[columns.index(column)].copy_(kernel)
+        for module, kernel in self.effective():
+            module.get_parameter("weight").copy_(kernel)
 
     def _measure(self) -> None:
         """Note participation and compression of every layer, by the pairs found last."""
-        found = {layer: bank.ratios() for layer, bank in self._shareable()}
-        self.ratios.append([found.get(layer, (0.0, 0.0)) for layer in self.layers])
+        self.ratios.append([self.banks.ratios(layer) for layer in self.layers])
 
     def how(self) -> dict[str, Any]:
         return {} if self.options.groups is None else {"groups": self.options.groups}
 
     def explained(self) -> dict[str, Any]:
-        layers = {}
-        shareable = {layer for layer, _ in self._shareable()}
-        for at, layer in enumerate(self.layers):
-            layers[".".join(layer).removesuffix(".weight")] = {
-                "kernels": [len(weight) for weight in self.weights(layer)],
-                "is_shareable": layer in shareable,
+        layers = {
+            layer.name: {
+                "kernels": [len(module.get_parameter("weight")) for module in modules],
+                "is_shareable": self.banks.bank(layer) is not None,
                 "participation": [epoch[at][0] for epoch in self.ratios],
                 "compression": [epoch[at][1] for epoch in self.ratios],
             }
+            for at, (layer, modules) in enumerate(self.convolutions().items())
+        }
         return {"kernel_sharing": {"columns": list(self.columns), "layers": layers}}
 
     def get_extra_state(self) -> Tensor:
@@ -235,21 +184,16 @@ class KernelSharing(Columns):
         with self._sharing():
             return super().forward(batch)
 
-    def run(self, column: str, name: str, state: State) -> State:
-        kernels = self._kernels.get((column, name))
-        if kernels is None:
-            return super().run(column, name, state)
-        after: State = functional_call(self.column(column).unit(name), kernels, (state,))
-        return after
-
     def path(self, task: str) -> nn.Module:
         with torch.no_grad(), self._sharing():
             return super().path(task)
 
     def path_unit(self, column: str, name: str) -> nn.Module:
         unit = copy.deepcopy(super().path_unit(column, name))
-        for parameter, kernel in self._kernels.get((column, name), {}).items():
-            unit.get_parameter(parameter).data.copy_(kernel)
+        for module in unit.modules():
+            kernel = module._parameters.get("weight")
+            if isinstance(kernel, Tensor) and not isinstance(kernel, nn.Parameter):
+                module.weight = nn.Parameter(kernel.clone())  # a view of all columns' kernels
         return unit
 
     def view(self, task: str) -> set[nn.Parameter]:
@@ -257,9 +201,12 @@ class KernelSharing(Columns):
         if self.options.update == "inplace":
             return view
         own = list(self.columns).index(self.column_of(task))
-        for layer, bank in self._shareable():
+        for layer, modules in self.convolutions().items():
+            bank = self.banks.bank(layer)
+            if bank is None:
+                continue
             for other in bank.partners(own):
-                view.add(self.weights(layer)[other])
+                view.add(modules[other].get_parameter("weight"))
                 learned = bank.phi(own, other)
                 if learned is not None:
                     view.add(learned)
@@ -273,12 +220,12 @@ class KernelSharing(Columns):
         del outputs
         if not self.options.l2:
             return []
-        columns = list(self.columns)
+        columns, layers = list(self.columns), self.convolutions().values()
         squares = []
         for task in batch.tasks:
             own = columns.index(self.column_of(task))
             count = self.samples[task] if self.options.l2_reduction == "mean" else 1
-            kernels = [self.weights(layer)[own] for layer in self.layers]
+            kernels = [modules[own].get_parameter("weight") for modules in layers]
             squares += [raw.square().sum() / count for raw in kernels]
         return [Term("l2", None, torch.stack(squares).sum(), self.options.l2)]
 
@@ -301,9 +248,3 @@ class KernelSharing(Columns):
 
     def on_epoch_end(self, run: Any) -> None:
         self._measure()
-
-
-def _key(layer: Place) -> str:
-    """A layer's name as a part of a module's, which must hold no dot."""
-    unit, weight = layer
-    return f"{unit}.{weight}".removesuffix(".weight").replace(".", "_")
