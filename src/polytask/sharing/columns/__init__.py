@@ -26,7 +26,7 @@ class Columns(SharingMethod):
 
     Columns advance unit by unit. A column runs only the units, and only on the images, that some
     task's prediction depends on, and a link gives only the maps that are read after it: without
-    links every column sees its own task's images. Links on weights override `run` and `path_unit`.
+    links every column sees its own task's images. Links on weights override `forward` and `path_unit`.
     """
 
     family = "columns"
