@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from polytask.backbones.norm import bake, convert
-from polytask.backbones.staged import StagedBackbone, State
+from polytask.backbones.staged import StagedBackbone
 from polytask.batch import Batch, Value
 from polytask.sharing.columns.link import COMMON, Join, Link
 from polytask.sharing.columns.path import ColumnsPath, Step
@@ -26,7 +26,7 @@ class Columns(SharingMethod):
 
     Columns advance unit by unit. A column runs only the units, and only on the images, that some
     task's prediction depends on, and a link gives only the maps that are read after it: without
-    links every column sees its own task's images. Links on weights override `forward` and `path_unit`.
+    links every column sees its own task's images. A link on weights overrides `path_unit`.
     """
 
     family = "columns"
@@ -111,11 +111,6 @@ class Columns(SharingMethod):
     def norm_keys(self, streams: tuple[str, ...]) -> tuple[str, ...]:
         """The streams whose batch-norm statistics are kept apart."""
         return streams
-
-    def run(self, column: str, name: str, state: State) -> State:
-        """Unit `name` of a column on a state."""
-        after: State = self.column(column).unit(name)(state)
-        return after
 
     def path_unit(self, column: str, name: str) -> nn.Module:
         """The unit as a path holds it: physically only what the task needs."""

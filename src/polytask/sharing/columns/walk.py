@@ -70,7 +70,8 @@ class Walk:
                 next(iter(images.values())) if source == COMMON else images[source]
             )
             self.held[source] = None
-        self.states[column] = self.method.run(column, name, self._taken(source, wanted))
+        unit = self.method.column(column).unit(name)
+        self.states[column] = unit(self._taken(source, wanted))
         self.held[column] = wanted
 
     def _source(self, column: str) -> str:
