@@ -137,7 +137,7 @@ def assert_saved_weights_predict_the_same(
     save_model(method, str(folder / "model.safetensors"))
     load_model(other, str(folder / "model.safetensors"))
     after = other.eval()(batch).predictions
-    assert all(torch.equal(before[task], after[task]) for task in before)
+    assert_close(after, before, rtol=0, atol=0)
     for task in method.tasks:
         paths = method.path(task).state_dict(), other.path(task).state_dict()
         assert paths[0].keys() == paths[1].keys()

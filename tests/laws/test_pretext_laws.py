@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -23,19 +24,27 @@ KINDS = {
     "turn": {"kind": "rotation", "hidden": 8},
     "puzzle": {"kind": "jigsaw", "grid": 2, "hidden": 8},
     "again": {"kind": "reconstruction"},
+    "same": {"kind": "simsiam", "hidden": 8, "outputs": 8, "bottleneck": 4},
+    "taught": {"kind": "dino", "hidden": 8, "outputs": 8, "answers": 8},
 }
+FEW = ("again", "same", "taught")  # where every task has a column, all columns run on all images
+EXITS = dict(zip(KINDS, (1, 3, 2, 2, 3), strict=True))  # by the number of a stage
 
 
-def pretext_tasks() -> dict[str, Task]:
-    kinds = {name: registry.load("tasks", str(o["kind"]), Task) for name, o in KINDS.items()}
-    return tasks.build({name: kinds[name].Options(**o) for name, o in KINDS.items()})
+def pretext_tasks(names: Iterable[str]) -> dict[str, Task]:
+    kinds = {name: registry.load("tasks", str(KINDS[name]["kind"]), Task) for name in names}
+    return tasks.build({name: kind.Options(**KINDS[name]) for name, kind in kinds.items()})
 
 
 class PretextWorld(World):
-    """Three pretext tasks on the same images."""
+    """Pretext tasks on the same images."""
+
+    @property
+    def names(self) -> Iterable[str]:
+        return FEW if self.name == "cross_stitch" else KINDS
 
     def setting(self) -> Setting:
-        made = pretext_tasks()
+        made = pretext_tasks(self.names)
         return replace(
             super().setting(),
             tasks=made,
@@ -47,7 +56,7 @@ class PretextWorld(World):
         pixels = np.random.default_rng(seed).integers(0, 256, (4, 3, 16, 16), np.uint8)
         index = np.arange(4)
         groups = []
-        for name, task in pretext_tasks().items():
+        for name, task in pretext_tasks(self.names).items():
             assert isinstance(task, PretextTask)
             raw = Raw(pixels, index, 0 * index, seed, index, pixels.__getitem__)
             made = task.make(raw)
@@ -63,7 +72,7 @@ SERVED = [
         ("hard", {}),
         ("hard", {"filter": True}),
         ("layer_lasso", {}),
-        ("multi_exit", {}),
+        ("multi_exit", {"exits": EXITS}),
         ("single", {}),
         ("cross_stitch", {}),
         ("mmoe", {"experts": 2}),
@@ -97,7 +106,7 @@ def test_unlabelled_images_change_nothing(world):
 @each_world
 def test_a_task_without_labels_is_silent(world):
     asserts.assert_a_task_without_labels_is_silent(
-        world.method(), world.batch(), "turn", is_listed=False
+        world.method(), world.batch(), "again", is_listed=False
     )
 
 

@@ -15,7 +15,7 @@ KINDS = [name for name, e in registry.entries("tasks").items() if e.family == "p
 def test_the_kinds():
     assert set(KINDS) == {
         *("rotation", "relative_position", "jigsaw", "jigsaw_pp"),
-        *("colorization", "reconstruction", "wnet"),
+        *("colorization", "reconstruction", "wnet", "simsiam", "dino"),
     }
 
 
