@@ -57,6 +57,10 @@ class Failed(Exception):
     and the command line exits 1."""
 
 
+class Lost(Failed):
+    """A process of a run died; what was saved is whole, and the run may go on from there."""
+
+
 class Diverged(Failed):
     """A loss or gradient became NaN or infinite; the run stops, a comparison goes on."""
 

@@ -15,7 +15,7 @@ from polytask.compare.comparison import Comparison
 from polytask.config import read_config
 from polytask.errors import RunError, UserError
 from polytask.training.output import KEPT, LOCK
-from polytask.training.progress import Step
+from polytask.training.progress import Message, Step
 
 
 def config(*keys, seeds=3, **more):
@@ -40,37 +40,59 @@ def content(folder):
 
 
 def test_a_killed_a_broken_and_a_diverged_run_leave_the_others_whole(tmp_path):
-    chosen = config("dies", "breaks", "explodes")
+    chosen = config("dies", "loses", "dies_twice", "breaks", "explodes")
     folder = tmp_path / "out"
-    results = compare(chosen, folder)
+    seen = []
+    results = compare(chosen, folder, seen.append)
     failures = {o.label: o for o in results.failures}
     assert sorted(failures) == [
         "breaks/seed2",
-        "dies/seed1",
+        "dies_twice/seed1",
         *(f"explodes/seed{seed}" for seed in range(3)),
     ]
-    assert "SIGKILL" in failures["dies/seed1"].reason
+
+    # A run whose process was lost is tried again, once, and says so.
+    said = [event.text for event in seen if isinstance(event, Message)]
+    retried = [line.split(":")[0] for line in said if "tried again" in line]
+    assert sorted(retried) == ["dies/seed1", "dies_twice/seed1", *(f"loses/seed{i}" for i in "012")]
+    assert attempts(folder / "dies" / "seed1") == 1
+    assert attempts(folder / "dies_twice" / "seed1") == 2
+    assert "SIGKILL" in failures["dies_twice/seed1"].reason
+    assert failures["dies_twice/seed1"].reason.endswith("the second time")
+
+    # An error would come again: it is told and not tried again.
+    assert attempts(folder / "breaks" / "seed2") == 1
     assert failures["breaks/seed2"].reason == "ValueError: no good"
     assert "Traceback" in (folder / "breaks" / "seed2" / "error.txt").read_text()
     methods = results.data["methods"]
-    assert methods["dies"]["tasks"]["read"]["accuracy"]["per_seed"] == [0.52, None, 0.54]
+    for key in ("dies", "loses"):
+        assert methods[key]["tasks"]["read"]["accuracy"]["per_seed"] == [0.52, 0.53, 0.54]
+    assert methods["breaks"]["tasks"]["read"]["accuracy"]["per_seed"] == [0.52, 0.53, None]
     assert methods["single"]["tasks"]["read"]["accuracy"]["per_seed"] == [0.5, 0.51, 0.52]
     assert methods["explodes"]["health"] == {"depth": "diverged"}
 
     # Going on tries again what failed by accident, and nothing else.
     before = content(folder / "single") | content(folder / "explodes")
     results = compare(chosen, folder, resume=True)
-    assert {o.words for o in results.failures} == {"diverged (task depth)"}
-    assert (folder / "explodes" / "seed0" / "attempts").read_text() == "x"
+    assert {o.words for o in results.failures} == {"diverged (task depth)", "failed"}
+    assert attempts(folder / "dies_twice" / "seed1") == 4
+    assert attempts(folder / "explodes" / "seed0") == 1
     assert content(folder / "single") | content(folder / "explodes") == before
     assert not (folder / "breaks" / "seed2" / "error.txt").exists()
-    accuracy = results.data["methods"]["dies"]["tasks"]["read"]["accuracy"]
+    accuracy = results.data["methods"]["breaks"]["tasks"]["read"]["accuracy"]
     assert accuracy["per_seed"] == [0.52, 0.53, 0.54]
 
-    # Finished: nothing is touched, not even a time.
+
+def attempts(folder):
+    return len((folder / "attempts").read_text())
+
+
+def test_a_finished_comparison_is_left_alone(tmp_path):
+    folder = tmp_path / "out"
+    results = compare(config(seeds=1), folder)
     before = content(folder)
-    assert compare(chosen, folder, resume=True).data == results.data
-    assert content(folder) == before
+    assert compare(config(seeds=1), folder, resume=True).data == results.data
+    assert content(folder) == before  # not even a time is touched
 
 
 def test_ctrl_c_keeps_the_state_and_resume_goes_on_from_it(tmp_path):

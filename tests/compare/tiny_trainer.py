@@ -7,7 +7,7 @@ import time
 
 from run_results import COST, finished
 
-from polytask.errors import Diverged, UserError
+from polytask.errors import Diverged, Lost, UserError
 
 STEPS = 400
 
@@ -32,10 +32,17 @@ def train(config, entry, seed, folder, *, progress, resume, comparison, devices)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cost.json").write_text(json.dumps(COST))
     progress.run_started(f"{entry.key}/seed{seed}", STEPS)
-    if entry.key == "dies" and seed == 1 and is_new:
+    if seed == 1 and (entry.key == "dies_twice" or (entry.key == "dies" and is_new)):
+        with (folder / "attempts").open("a") as sink:
+            sink.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
-    if entry.key == "breaks" and seed == 2 and is_new:
-        raise ValueError("no good")
+    if entry.key == "loses" and is_new:
+        raise Lost("device 1 is lost: its process was ended by SIGKILL")
+    if entry.key == "breaks" and seed == 2:
+        with (folder / "attempts").open("a") as sink:
+            sink.write("x")
+        if is_new:
+            raise ValueError("no good")
     if entry.key == "explodes":
         with (folder / "attempts").open("a") as sink:
             sink.write("x")

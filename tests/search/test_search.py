@@ -8,11 +8,13 @@ import yaml
 
 from polytask.config import read_config
 from polytask.errors import ConfigError, UserError
-from polytask.search.run import frontier, search
+from polytask.search.found import frontier
+from polytask.search.run import search
 from polytask.search.space import space_of
 from polytask.search.study import Trial
 from polytask.training.progress import Message
 
+ODD = "odd_trainer:train"
 EXITS = {"multi_exit": {"exits": {"shape": "layer4", "looks": "layer4"}}}
 
 
@@ -35,7 +37,7 @@ def scenes(method=EXITS, **section):
 
 def test_the_exits_of_one_task_are_the_exit_table(tmp_path):
     stages = ["layer1", "layer2", "layer3", "layer4"]
-    found = search(scenes(space={"exits.shape": stages}, budget="1.1MMAC"), tmp_path / "s")
+    found = search(scenes(space={"exits.shape": stages}, budget="1.1MMAC"), tmp_path / "s", jobs=1)
     assert [t.values["exits.shape"] for t in found.trials] == stages
     costs = [t.cost for t in found.trials]
     assert costs == sorted(costs)
@@ -57,7 +59,8 @@ def test_branches_within_a_budget_are_the_published_ones(tmp_path):
     config = config.model_copy(update={"data": data})
     places = space_of(config).dimensions["branches.shape"][2:]
     section = config.search.model_copy(update={"space": {"branches.shape": places}})
-    found = search(config.model_copy(update={"search": section}), tmp_path / "s")
+    config = config.model_copy(update={"search": section})
+    found = search(config, tmp_path / "s", jobs=1, train=ODD)
     million = [round(trial.cost / 1e6, 2) for trial in found.trials]
     assert million == [26.66, 27.84, 30.33, 32.69, 35.05]
     assert [trial.outcome for trial in found.trials] == ["done", *["over_budget"] * 4]
@@ -76,33 +79,38 @@ class Interrupt:
 
 
 def test_a_stopped_search_ends_as_one_that_was_not(tmp_path):
-    config = scenes(sampler="tpe", trials=4, seed=3, space={"exits.shape": ["layer1", "layer2"]})
-    whole = search(config, tmp_path / "whole")
+    config = scenes(sampler="tpe", trials=4, seed=3, space={"exits.shape": ["layer1", "layer4"]})
+    whole = search(config, tmp_path / "whole", jobs=1, train=ODD)
     with pytest.raises(KeyboardInterrupt):
-        search(config, tmp_path / "parts", Interrupt(1))
-    parts = search(config, tmp_path / "parts", resume=True)
+        search(config, tmp_path / "parts", Interrupt(1), jobs=1, train=ODD)
+    parts = search(config, tmp_path / "parts", jobs=1, resume=True, train=ODD)
     assert parts.as_dict() == whole.as_dict()
     assert json.loads((tmp_path / "parts" / "search.json").read_text()) == whole.as_dict()
     assert len(whole.trials) == 4
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
-    config = scenes(space={"heads": ["minimal", "big"]})
-    from polytask.errors import Diverged
-    from polytask.search import run
-
-    train = run.train_run
-
-    def diverging(config, entry, *rest, **more):
-        if entry.options.heads == "big":
-            raise Diverged("shape", 3, float("nan"))
-        return train(config, entry, *rest, **more)
-
-    monkeypatch.setattr(run, "train_run", diverging)
-    found = search(config, tmp_path / "s")
-    assert [t.outcome for t in found.trials] == ["done", "failed"]
-    assert "task 'shape' became nan at step 3" in found.trials[1].reason
+def test_a_trial_that_loses_its_process_twice_is_told_and_tried_again_on_resume(tmp_path):
+    config = scenes(space={"exits.shape": ["layer1", "layer2", "layer3"]}, seeds=2)
+    config = config.model_copy(update={"seeds": [0, 1]})
+    said = []
+    folder = tmp_path / "s"
+    found = search(config, folder, said.append, 1, train=ODD)
+    assert [t.outcome for t in found.trials] == ["done", "failed", "failed"]
+    assert found.trials[0].tasks == {"shape": pytest.approx(0.55), "looks": 0.5}
+    assert "SIGKILL" in found.trials[1].reason
+    assert found.trials[1].reason.endswith("the second time")
+    assert "task 'shape' became nan at step 3" in found.trials[2].reason
     assert found.chosen.number == 0
+    retried = [e.text for e in said if isinstance(e, Message) and "tried again" in e.text]
+    assert [line.split(":")[0] for line in retried] == ["trial 1/seed1"]
+
+    found = search(config, folder, jobs=1, resume=True, train=ODD)
+    assert [t.outcome for t in found.trials] == ["done", "done", "failed"]
+    assert found.chosen.number == 1
+    times = {path.parent: len(path.read_text()) for path in folder.rglob("attempts")}
+    trials = folder / "trials"
+    assert times[trials / "0001" / "seed1"] == 3
+    assert sum(times.values()) == 2 + 1 + 3 + 2
 
 
 def test_spaces_of_the_methods():

@@ -14,6 +14,7 @@ from polytask.cli.options import (
     Config,
     Devices,
     DryRun,
+    Jobs,
     Json,
     Out,
     Overrides,
@@ -34,10 +35,7 @@ def compare(
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each method.")
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, metavar="N", help="Runs at once; what the machine bears."),
-    ] = None,
+    jobs: Jobs = None,
     devices: Devices = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,

@@ -25,6 +25,10 @@ Out = Annotated[
 Devices = Annotated[
     int, typer.Option("--devices", min=1, metavar="N", help="Processes of a run, one a GPU if any.")
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, metavar="N", help="Runs at once; what the machine bears."),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where it stopped; nothing finished is repeated.")
 ]

@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING
 import typer
 
 from polytask.cli.console import say, show, show_json, show_table
-from polytask.cli.options import Config, Json, Out, Overrides, Overwrite, Resume, check_start
+from polytask.cli.options import (
+    Config,
+    Devices,
+    Jobs,
+    Json,
+    Out,
+    Overrides,
+    Overwrite,
+    Resume,
+    check_start,
+    refuse_torchrun,
+)
 
 if TYPE_CHECKING:
-    from polytask.search.run import Found
+    from polytask.search.found import Found
 
 
 def search(
     config: Config,
     overrides: Overrides = None,
     out: Out = None,
+    jobs: Jobs = None,
+    devices: Devices = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -29,6 +42,7 @@ def search(
     cost, and writes the best as chosen.yaml, ready to compare.
     """
     check_start(resume, overwrite)
+    refuse_torchrun("search")
     from polytask.config import read_config
     from polytask.search.run import search as run
     from polytask.training.display import display
@@ -36,7 +50,7 @@ def search(
     read = read_config(config, overrides or ())
     folder = out or Path("runs") / read.name
     with display() as shown:
-        found = run(read, folder, shown, resume=resume, overwrite=overwrite)
+        found = run(read, folder, shown, jobs, resume=resume, overwrite=overwrite, devices=devices)
     if json:
         show_json(found.as_dict())
     else:

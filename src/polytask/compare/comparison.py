@@ -13,14 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from polytask import registry
-from polytask.compare.machine import default_jobs
+from polytask.compare.local import Local
 from polytask.compare.outcome import ERROR, RESULT, Outcome, read_cost, read_outcome, run_label
 from polytask.compare.pool import Pool
 from polytask.compare.results import RESULTS, TABLE, Results
 from polytask.compare.summary import BASELINE, Plan, Summary
 from polytask.compare.worker import Job, Reply, Setup
+from polytask.compare.workers import Home
 from polytask.config import Config
-from polytask.errors import RunError
+from polytask.errors import RunError, UserError
 from polytask.training import output
 from polytask.training.checkpoint import write_text
 from polytask.training.fingerprint import KEPT, versions
@@ -49,7 +50,7 @@ class Comparison:
         devices: int = 1,
     ) -> None:
         self.config, self.folder, self.show = config, folder, show
-        self.setup = Setup(train, check, pickle.dumps(config), folder, devices)
+        self.home: Home = Local(Setup(train, check, pickle.dumps(config), folder, devices))
         self.outcomes: dict[Job, Outcome] = {}
 
     def run(
@@ -72,8 +73,8 @@ class Comparison:
         if not waiting:
             with self._locked():
                 return self._sum_up()
-        size = min(at_once or default_jobs(len(waiting), self.setup.devices), len(waiting))
-        with Pool(size, self.setup, self.show) as pool:
+        size = min(at_once or self.home.default_jobs(len(waiting)), len(waiting))
+        with Pool(size, self.home, self.show) as pool:
             pool.check()
             with self._locked():
                 # Another process may have come first while the input was checked.
@@ -85,7 +86,8 @@ class Comparison:
     def _runs(self) -> Iterator[Job]:
         for entry in self.config.methods:
             for seed in self.config.seeds:
-                yield Job(entry.key, seed, self.folder / run_label(entry.key, seed))
+                label = run_label(entry.key, seed)
+                yield Job(entry.key, seed, self.folder / label, label)
 
     def _waiting(self) -> list[Job]:
         """The runs to train, single-task networks first: other methods may learn from them."""
@@ -153,6 +155,8 @@ class Comparison:
 
         def ended(job: Job, reply: Reply) -> None:
             nonlocal done
+            if reply.outcome == "wrong_input":
+                raise UserError(reply.faults)
             done += 1
             self._record(job, reply)
             left = (time.monotonic() - began) / done * (len(waiting) - done)

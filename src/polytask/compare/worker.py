@@ -20,8 +20,8 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, Literal
 
 from polytask.config import Config
-from polytask.errors import Diverged, Failed, Fault, UserError
-from polytask.training.progress import Progress
+from polytask.errors import Diverged, Failed, Fault, Lost, UserError
+from polytask.training.progress import Progress, named
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Setup:
     train: str
     check: str
     config: bytes
-    comparison: Path
+    comparison: Path | None
     devices: int = 1
 
 
@@ -46,11 +46,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Job:
-    """Train a method of the config, named by its key, with a seed into a folder."""
+    """Train a method of the config, named by its key, with a seed into a folder.
+
+    `name` is what messages call the run; `config`, pickled, stands in the place of the setup's.
+    """
 
     method: str
     seed: int
     folder: Path
+    name: str
+    config: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class Stop:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a job or check."""
+    """What became of a job or check; `lost`: a process of the run died."""
 
-    outcome: Literal["done", "diverged", "failed", "wrong_input", "stopped"]
+    outcome: Literal["done", "diverged", "failed", "lost", "wrong_input", "stopped"]
     reason: str = ""
     task: str | None = None
     faults: tuple[Fault, ...] = ()
@@ -124,6 +129,8 @@ class _Worker:
             return Reply("wrong_input", faults=tuple(error.faults))
         except Diverged as error:
             return Reply("diverged", reason=str(error), task=error.task)
+        except Lost as error:
+            return Reply("lost", reason=str(error))
         except Failed as error:
             return Reply("failed", reason=str(error), traceback=traceback.format_exc())
         except KeyboardInterrupt:
@@ -133,12 +140,13 @@ class _Worker:
             return Reply("failed", reason=reason, traceback=traceback.format_exc())
 
     def run(self, job: Job) -> None:
-        self.progress = Progress(self.send)
+        self.progress = Progress(named(self.send, job.name))
         if self.is_stopping:
             self.progress.stop()
+        config = self.config if job.config is None else pickle.loads(job.config)
         self.train(
-            self.config,
-            self.config.method(job.method),
+            config,
+            config.method(job.method),
             job.seed,
             job.folder,
             progress=self.progress,

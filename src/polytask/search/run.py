@@ -1,75 +1,71 @@
 """Searching: every combination within the budget is trained, and the best is written as a config.
 
-A trial is a run folder, so that a stopped search goes on in the middle of a network. The score is
-the mean of the tasks' primary metrics on validation data, and over seeds; the test split is never
-looked at. The exit table of Lee et al. 2021 is the grid over the exits of one task, the branch
-ratios of Park et al. 2022 are what a search over the branches of `multi_path` finds in a budget.
+A trial is a run folder for each seed, trained by workers as those of a comparison are, so that a
+stopped search goes on in the middle of a network. The score is the mean of the tasks' primary
+metrics on validation data, and over seeds; the test split is never looked at. The exit table of Lee
+et al. 2021 is the grid over the exits of one task, the branch ratios of Park et al. 2022 are what a
+search over the branches of `multi_path` finds in a budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import pickle
+from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import FileLock, Timeout
 
 from polytask import tasks as task_kinds
 from polytask.budget import Budget, Unit, amount
+from polytask.compare.comparison import CHECK, TRAIN
+from polytask.compare.local import Local
+from polytask.compare.outcome import ERROR
+from polytask.compare.pool import Pool
+from polytask.compare.worker import Job, Reply, Setup
+from polytask.compare.workers import Home
 from polytask.config.search import SearchConfig, Value
 from polytask.cost import latencies, measure
 from polytask.cost.of_config import streams_of
-from polytask.errors import Diverged, RunError, UserError
+from polytask.errors import RunError, UserError
+from polytask.search.found import CHOSEN, FOUND, Found
 from polytask.search.space import Space, space_of
 from polytask.search.study import STORAGE, Study, Trial
 from polytask.sharing.build import build_method
 from polytask.training import loggers, output
 from polytask.training.checkpoint import write_json, write_text
-from polytask.training.interrupt import stops_on_interrupt
-from polytask.training.progress import Message, Progress, Show
-from polytask.training.run import train_run
+from polytask.training.interrupt import terminates_like_interrupt
+from polytask.training.progress import Message, Show
+from polytask.training.result import finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from polytask.config.models import Config
 
-CHOSEN, FOUND, TRIALS = "chosen.yaml", "search.json", "trials"
+TRIALS = "trials"
 # A sampler that proposes nothing within the budget so often per trial has found all there is.
 PROPOSALS = 20
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found: all trials, the front, and the trial that was chosen."""
-
-    folder: Path
-    unit: Unit
-    trials: list[Trial]
-    front: list[Trial]
-    chosen: Trial | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The content of `search.json`."""
-        return {
-            "unit": self.unit,
-            "trials": [trial.as_dict() for trial in self.trials],
-            "front": [trial.number for trial in self.front],
-            "chosen": None if self.chosen is None else self.chosen.number,
-            "config": None if self.chosen is None else CHOSEN,
-        }
+# Networks that a sampler proposes before it learns from their scores: a number of its own, so that
+# what is found does not depend on how many are trained at once.
+WAVE = 4
+FINAL = ("done", "diverged", "wrong_input")  # what a run would end in again
+SAME = "the same options have failed before it"
+Values: TypeAlias = "Mapping[str, Value]"
 
 
 def search(
     config: Config,
     folder: Path,
     show: Show = lambda event: None,
+    jobs: int | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
+    devices: int = 1,
+    train: str = TRAIN,
 ) -> Found:
     """Try what a config's `search` section describes.
 
@@ -77,12 +73,15 @@ def search(
         config: of which `seeds` counts as far as the section says.
         folder: of the trials; nothing is written before the input is known to be right.
         show: is shown what happens.
+        jobs: networks to train at once; as many as cores and memory allow by default.
         resume: go on with what is in the folder.
         overwrite: delete what is in the folder first.
+        devices: processes that each network trains in, one a GPU where there are any.
+        train: the function that trains a network, `module:name`.
 
     Raises:
         UserError: the input or the folder is wrong.
-        KeyboardInterrupt: stopped; the network in training has saved its state.
+        KeyboardInterrupt: stopped; the networks in training have saved their state.
     """
     output.check_output(folder, resume=resume, overwrite=overwrite)
     if resume and not output.is_unused(folder):
@@ -96,7 +95,8 @@ def search(
         if not (resume and (folder / STORAGE).exists()):
             output.clear(folder)
             write_text(folder / output.CONFIG, config.dump())
-        return _Search(space, folder, show).run()
+        home = Local(Setup(train, CHECK, pickle.dumps(config), None, devices))
+        return _Search(space, folder, show).run(home, jobs)
 
 
 @contextmanager
@@ -130,49 +130,74 @@ class _Search:
         self.most = len(grid) if is_grid else PROPOSALS * self.options.trials
         sampler = "tpe" if self.options.sampler == "auto" else self.options.sampler
         self.study = Study(folder, space.dimensions, sampler, self.options.seed, grid)
-        self.is_grid = is_grid
+        self.is_grid, self.learns = is_grid, sampler == "tpe" and not is_grid
+        self.costs: dict[int, float] = {}
+        self.open: dict[int, Trial] = {}  # failed in a way that need not happen again
         self.tasks = task_kinds.build(self.config.tasks)
         self.streams, self.stream_of = streams_of(self.config, self.tasks)
 
-    def run(self) -> Found:
-        while not self._is_over():
-            number, values = self.study.ask()
-            trial = self._seen(number, values) or self._try(number, values)
-            self.study.tell(trial)
-            self.show(Message(self._line(trial)))
-        found = self._sum_up()
+    def run(self, home: Home, at_once: int | None) -> Found:
+        with ExitStack() as stack, terminates_like_interrupt():
+            pool: Pool | None = None
+            while wave := self._wave():
+                jobs = self._jobs(wave)
+                if pool is None:
+                    size = min(at_once or home.default_jobs(len(jobs)), len(jobs))
+                    pool = stack.enter_context(Pool(size, home, self.show))
+                self._train(pool, jobs, wave)
+        trials = sorted([*self.study.trials, *self.open.values()], key=lambda t: t.number)
+        found = Found.of(self.folder, self.unit, trials)
         write_json(self.folder / FOUND, found.as_dict())
         if found.chosen is not None:
             write_text(self.folder / CHOSEN, self.space.at(found.chosen.values).dump())
         return found
 
-    def _is_over(self) -> bool:
-        told = self.study.trials
-        trained = [t for t in told if self.is_grid or t.outcome != "over_budget"]
-        return len(trained) >= self.wanted or len(told) >= self.most
+    # What to train.
 
-    def _seen(self, number: int, values: Mapping[str, Value]) -> Trial | None:
+    def _wave(self) -> dict[int, Values]:
+        """The combinations to train next by their numbers; what needs no training is told."""
+        wave: dict[int, Values] = {}
+        while not self._is_over(len(wave)) and not self._is_full(len(wave)):
+            number, values = self.study.ask({*wave, *self.open})
+            trial = self._seen(number, values) or self._untrained(number, values)
+            if trial is None:
+                wave[number] = values
+            else:
+                self._tell(trial)
+        return wave
+
+    def _done(self) -> int:
+        """How many of the wanted combinations are over."""
+        trials = [*self.study.trials, *self.open.values()]
+        return sum(self.is_grid or trial.outcome != "over_budget" for trial in trials)
+
+    def _is_over(self, pending: int) -> bool:
+        asked = len(self.study.trials) + len(self.open) + pending
+        return asked >= self.most or self._done() + pending >= self.wanted
+
+    def _is_full(self, pending: int) -> bool:
+        """Whether the sampler must learn before it proposes more, however much runs at once."""
+        return self.learns and pending > 0 and (self._done() + pending) % WAVE == 0
+
+    def _seen(self, number: int, values: Values) -> Trial | None:
         """What became of the same combination before: the same again."""
         for trial in self.study.trials:
             if dict(trial.values) == dict(values):
                 return Trial(**{**trial.as_dict(), "number": number})
         return None
 
-    def _try(self, number: int, values: Mapping[str, Value]) -> Trial:
+    def _untrained(self, number: int, values: Values) -> Trial | None:
+        """The trial of a combination that is wrong or over the budget."""
         try:
-            config = self.space.at(values)
-            cost = self._cost(config)
-            if self.budget is not None and not self.budget.allows(cost):
-                reason = f"{self.budget.say(cost)} is over {self.budget.text}"
-                return Trial(number, values, "over_budget", cost=cost, reason=reason)
-            scores = self._train(number, config)
-        except (UserError, Diverged) as error:
+            cost = self.costs[number] = self._cost(self.space.at(values))
+        except UserError as error:
             return Trial(number, values, "failed", reason=str(error))
         except (RuntimeError, ValueError, MemoryError) as error:
             return Trial(number, values, "failed", reason=f"{type(error).__name__}: {error}")
-        signs = {name: 1 if task.higher_is_better else -1 for name, task in self.tasks.items()}
-        mean = fmean(signs[task] * score for task, score in scores.items())
-        return Trial(number, values, "done", mean, cost, scores)
+        if self.budget is None or self.budget.allows(cost):
+            return None
+        reason = f"{self.budget.say(cost)} is over {self.budget.text}"
+        return Trial(number, values, "over_budget", cost=cost, reason=reason)
 
     def _cost(self, config: Config) -> float:
         """What a combination costs in the budget's unit, before it is trained."""
@@ -195,33 +220,71 @@ class _Search:
             found = [float(cost["tasks"][task][self.unit]) for task in self.tasks]
         return max(found) if self.options.of == "largest" else fmean(found)
 
-    def _train(self, number: int, config: Config) -> dict[str, float]:
-        """The primary metric of every task on validation data, its mean over seeds."""
-        entry = config.method(self.space.entry.key)
+    # Training.
+
+    def _jobs(self, wave: Mapping[int, Values]) -> dict[Job, int]:
+        """The runs of a wave with the numbers of their trials; equal combinations train once."""
+        found: dict[Job, int] = {}
+        known: list[dict[str, Value]] = []
+        for number, values in wave.items():
+            if dict(values) in known:
+                continue
+            known.append(dict(values))
+            config = self.space.at(values)
+            method = self.space.entry.key
+            for seed in config.seeds[: self.options.seeds]:
+                folder = self.folder / TRIALS / f"{number:04d}" / f"seed{seed}"
+                name = f"trial {number}/seed{seed}"
+                found[Job(method, seed, folder, name, pickle.dumps(config))] = number
+        return found
+
+    def _train(self, pool: Pool, jobs: Mapping[Job, int], wave: Mapping[int, Values]) -> None:
+        replies: dict[int, dict[Job, Reply]] = {}
+
+        def ended(job: Job, reply: Reply) -> None:
+            number = jobs[job]
+            heard = replies.setdefault(number, {})
+            heard[job] = reply
+            if reply.outcome == "failed":
+                write_text(job.folder / ERROR, f"{reply.reason}\n{reply.traceback}")
+            if len(heard) == list(jobs.values()).count(number):
+                trial = self._outcome(number, wave[number], heard)
+                self._tell(trial, is_final=all(r.outcome in FINAL for r in heard.values()))
+
+        pool.train(list(jobs), ended)
+        for number in wave.keys() - replies.keys():
+            if (trial := self._seen(number, wave[number])) is not None:
+                self._tell(trial)
+            else:  # of one that failed by accident
+                self._tell(Trial(number, wave[number], "failed", reason=SAME), is_final=False)
+
+    def _outcome(self, number: int, values: Values, heard: Mapping[Job, Reply]) -> Trial:
+        """What became of a combination: the primary metrics on validation data over its seeds."""
+        for job, reply in heard.items():
+            if reply.outcome != "done":
+                reason = reply.reason or "; ".join(map(str, reply.faults)) or reply.outcome
+                return Trial(number, values, "failed", reason=f"{job.name}: {reason}")
         found: dict[str, list[float]] = {}
-        for seed in config.seeds[: self.options.seeds]:
-            home = self.folder / TRIALS / f"{number:04d}"
-            progress = Progress(_named(self.show, f"trial {number}/seed{seed}"))
-            with stops_on_interrupt(progress):
-                result = train_run(
-                    config,
-                    entry,
-                    seed,
-                    home / f"seed{seed}",
-                    progress=progress,
-                    resume=True,
-                )
+        for job in heard:
+            result = finished(job.folder)
+            assert result is not None, f"{job.folder} holds no result of a finished run"
             for task, metrics in result["val"].items():
                 found.setdefault(task, []).append(metrics[result["primary"][task]])
         if not found:
-            raise RunError.at(str(self.folder), "no task has labelled validation images to score.")
-        return {task: fmean(scores) for task, scores in found.items()}
+            reason = "no task has labelled validation images to score"
+            return Trial(number, values, "failed", reason=reason)
+        scores = {task: fmean(per_seed) for task, per_seed in found.items()}
+        signs = {name: 1 if task.higher_is_better else -1 for name, task in self.tasks.items()}
+        mean = fmean(signs[task] * score for task, score in scores.items())
+        return Trial(number, values, "done", mean, self.costs[number], scores)
 
-    def _sum_up(self) -> Found:
-        trials = self.study.trials
-        front = frontier([trial for trial in trials if trial.outcome == "done"])
-        chosen = front[-1] if front else None  # the best; of equal ones the cheapest
-        return Found(self.folder, self.unit, trials, front, chosen)
+    def _tell(self, trial: Trial, is_final: bool = True) -> None:
+        """Remember a trial; one that is not final stays open, for `--resume` to try again."""
+        if is_final:
+            self.study.tell(trial)
+        else:
+            self.open[trial.number] = trial
+        self.show(Message(self._line(trial)))
 
     def _line(self, trial: Trial) -> str:
         values = ", ".join(f"{name}={value}" for name, value in trial.values.items())
@@ -229,23 +292,3 @@ class _Search:
         if trial.score is None or trial.cost is None:
             return f"{head} {trial.outcome.replace('_', ' ')}: {trial.reason}"
         return f"{head}: {trial.score:.4f} at {amount(trial.cost, self.unit)}"
-
-
-def _named(show: Show, name: str) -> Show:
-    """The events of a run under the name of its trial."""
-    from dataclasses import replace
-
-    def renamed(event: Any) -> None:
-        show(replace(event, run=name) if hasattr(event, "run") else event)
-
-    return renamed
-
-
-def frontier(trials: list[Trial]) -> list[Trial]:
-    """The trials that no cheaper or equally cheap one equals or beats, cheapest first."""
-    best: list[Trial] = []
-    key: Callable[[Trial], tuple[float, float]] = lambda t: (t.cost or 0.0, -(t.score or 0.0))  # noqa: E731
-    for trial in sorted(trials, key=key):
-        if not best or (trial.score or 0.0) > (best[-1].score or 0.0):
-            best.append(trial)
-    return best

@@ -1,13 +1,13 @@
 """The trials of a search, kept by Optuna in one SQLite file, so that a stopped search goes on.
 
-A trial's sampler is seeded by its number and learns from the trials before it: a search that was
-stopped and resumed proposes what it would have proposed without the stop.
+A trial's sampler is seeded by its number and learns from the waves of trials before it: a search
+that was stopped and resumed proposes what it would have proposed without the stop.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,10 +107,14 @@ class Study:
     def _word(self, name: str, value: Value) -> Any:
         return value if isinstance(self.dimensions[name], Span) else shown(value)
 
-    def ask(self) -> tuple[int, dict[str, Value]]:
-        """A trial to run: its number and values; first one that was asked for and not told."""
+    def ask(self, pending: Collection[int] = ()) -> tuple[int, dict[str, Value]]:
+        """A trial to run: its number and values; first one that was asked for before a stop.
+
+        `pending` are the numbers of those that have been asked for since and not told.
+        """
         states = self.optuna.trial.TrialState
-        open_trials = self.study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        running = self.study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        open_trials = [trial for trial in running if trial.number not in pending]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # samplers warn of what is experimental in them
             if open_trials:
@@ -118,8 +122,8 @@ class Study:
                 self.study.sampler = self._sampler(number)
                 trial = self.optuna.trial.Trial(self.study, open_trials[0]._trial_id)
             else:
-                finished = (states.COMPLETE, states.PRUNED, states.FAIL)
-                number = len(self.study.get_trials(deepcopy=False, states=finished))
+                asked = (states.COMPLETE, states.PRUNED, states.FAIL, states.RUNNING)
+                number = len(self.study.get_trials(deepcopy=False, states=asked))
                 self.study.sampler = self._sampler(number)
                 trial = self.study.ask()
             return trial.number, {name: self._suggest(trial, name) for name in self.dimensions}

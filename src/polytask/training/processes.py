@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.errors import Failed, UserError
+from polytask.errors import Lost, UserError
 from polytask.training import child
 from polytask.training.child import torchrun_size
 from polytask.training.world import World, check_devices
@@ -46,7 +46,7 @@ def together(devices: int, precision: str, work: Any) -> Iterator[World]:
 
     Raises:
         UserError: `devices` cannot be had.
-        Failed: another process died.
+        Lost: another process died.
     """
     started = torchrun_size()
     if started > 1 and devices not in (1, started):
@@ -67,7 +67,7 @@ def together(devices: int, precision: str, work: Any) -> Iterator[World]:
     except (RuntimeError, OSError) as error:
         # What a collective tells is that a connection broke; why is known to the one that died.
         if (cause := helpers.cause_of_death()) is not None:
-            raise Failed(f"{cause}; --resume goes on from the last saved state") from error
+            raise Lost(f"{cause}; --resume goes on from the last saved state") from error
         raise
     finally:
         helpers.end()
@@ -123,7 +123,7 @@ class Helpers:
         for process in self._processes:
             assert process.stdout is not None
             if not process.stdout.read(1):
-                raise Failed(str(self.cause_of_death()))
+                raise Lost(str(self.cause_of_death()))
 
     def cause_of_death(self) -> str | None:
         """Which process died of what, if one did or is about to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import SupportsFloat, TypeAlias
 
 INTERVAL = 0.2  # seconds between two steps of a run that are told
@@ -64,6 +64,17 @@ class Overall:
 
 Event: TypeAlias = Started | Step | Scored | Finished | Message | Overall
 Show: TypeAlias = Callable[[Event], None]
+
+
+def named(show: Show, name: str) -> Show:
+    """Shows the events of a run under another name."""
+
+    def renamed(event: Event) -> None:
+        if isinstance(event, Started | Step | Scored | Finished):
+            event = replace(event, run=name)
+        show(event)
+
+    return renamed
 
 
 class Progress:
