@@ -1,4 +1,7 @@
-"""Linked columns: cross-stitch against a hard step, kernel sharing against plain columns."""
+"""Columns: cross-stitch against a hard step, kernel sharing against plain columns, MTDA by hand.
+
+Steps of linked columns against the same by hand stand in `step`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.testing import assert_close
 
+from benchmarks.by_hand.linked import discriminant_logits
 from benchmarks.by_hand.trunks import Hard
 from benchmarks.step import LARGE, PARTIAL
 from benchmarks.timing import Result, Target, alternate, in_turn, ratios
 from benchmarks.workload import Workload
 from polytask.sharing.columns.kernel_bank import KernelBank
 from polytask.sharing.columns.kernel_sharing import KernelSharing
+from polytask.sharing.columns.mtda import NearestMean
 
 FULL = Workload(sets=3, side=64, batch=96)  # ResNet-18 at its own widths, 32 images a task
 NEVER = 10**9
@@ -27,6 +33,7 @@ def run(rounds: int | None) -> Iterator[Result]:
         for init in ("independent", "common"):
             yield from _kernel_sharing(workload, init, words, rounds or usual)
     yield _similarity(rounds or 8)
+    yield _discriminants(rounds or 8)
 
 
 def _cross_stitch(rounds: int) -> Result:
@@ -81,6 +88,29 @@ def _similarity(rounds: int) -> Result:
     found = ratios(seconds["loop"], seconds["bank"])
     work = "columns: similarity of 3 × 64 kernels, speed"
     return Result(work, "a Python loop over pairs", found)
+
+
+def _discriminants(rounds: int) -> Result:
+    """MTDA on one task: 1,200 images of 784 pixels, 64 components, ten classes."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(1200) % 10
+    centers = torch.randn(10, 784, generator=draw)
+    images = torch.randn(1200, 784, generator=draw) + centers[labels] / 2
+    head = NearestMean(784, 9, 10)
+
+    def ours() -> Tensor:
+        head.fit(images, labels, components=64, ridge=1e-3)
+        logits: Tensor = head(images)
+        return logits
+
+    def theirs() -> Tensor:
+        return discriminant_logits(images, labels, 9, 64)
+
+    assert_close(ours().detach().double(), theirs(), rtol=1e-3, atol=1e-3)
+    seconds = alternate({"ours": ours, "theirs": theirs}, rounds)
+    found = ratios(seconds["ours"], seconds["theirs"])
+    work = "columns: mtda, 1,200 images of 784 pixels"
+    return Result(work, "by hand in NumPy and SciPy", found, Target(high=1.05))
 
 
 def _linked_by_loop(

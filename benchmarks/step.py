@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from benchmarks.by_hand import ByHand
 from benchmarks.by_hand.attention import Mtan
+from benchmarks.by_hand.linked import CrossStitch, Nddr, Snr
 from benchmarks.by_hand.trunks import (
     EarlyExit,
     Filtered,
@@ -78,6 +79,9 @@ WORK = (
     ),
     Work("mtan, ¼ width", SMALL, "mtan", Mtan, rounds=12),
     Work("mmoe, ¼ width", SMALL, "mmoe", Mmoe, rounds=12),
+    Work("cross_stitch, ¼ width", SMALL, "cross_stitch", CrossStitch, rounds=12),
+    Work("nddr, ¼ width", SMALL, "nddr", Nddr, rounds=12),
+    Work("snr, ¼ width", SMALL, "snr", Snr, rounds=12),
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from scipy.linalg import eigh
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,10 +45,13 @@ class MtdaOptions(MethodOptions):
 def principal_components(x: Tensor, most: int) -> Tensor:
     """Orthonormal directions [D, p ≤ most] in which centred x [n, D] spreads furthest."""
     is_wide = x.shape[1] > len(x)
-    values, vectors = torch.linalg.eigh(x @ x.T if is_wide else x.T @ x)  # ascending
-    kept = min(most, int((values > values[-1] * 1e-12).sum()))
-    first = len(values) - kept
-    values, vectors = values[first:].flip(0), vectors[:, first:].flip(1)
+    product = x @ x.T if is_wide else x.T @ x
+    last = len(product) - 1
+    # SciPy looks for the greatest alone, which takes a third of the time of all.
+    found = eigh(product.cpu().numpy(), subset_by_index=(max(0, last + 1 - most), last))
+    values, vectors = (torch.from_numpy(part).to(x.device) for part in found)  # ascending
+    kept = values > values[-1] * 1e-12
+    values, vectors = values[kept].flip(0), vectors[:, kept].flip(1)
     basis: Tensor = x.T @ vectors / values.sqrt() if is_wide else vectors
     return basis
 
