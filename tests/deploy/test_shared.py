@@ -11,6 +11,8 @@ from polytask.deploy.shared import export_shared, load_shared
 from polytask.errors import RunError
 from polytask.training import train
 
+# Their paths are made from common weights by what each task has learned.
+LEARNED = ["adapters", "packnet", "adashare"]
 CONFIG = {
     "data": {
         "digits": {"source": "digits", "fraction": 0.05, "size": 16},
@@ -22,7 +24,7 @@ CONFIG = {
     },
     "mixing": "multi_input",
     "backbone": {"name": "resnet18", "stem": "small", "width": 0.25},
-    "methods": [{"kernel_sharing": {"threshold": 0.9, "pairing": "mutual_best"}}, "hard"],
+    "methods": [{"kernel_sharing": {"threshold": 0.9, "pairing": "mutual_best"}}, "hard", *LEARNED],
     "train": {"epochs": 1, "batch": 16},
     "seeds": 1,
 }
@@ -31,8 +33,9 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
-    for method in ("kernel_sharing", "hard", "single"):
-        train(CONFIG, method, out=folder / method)
+    for method in ("kernel_sharing", "hard", "single", *LEARNED):
+        epochs = 3 if method == "adashare" else 1
+        train(CONFIG, method, out=folder / method, overrides=[f"train.epochs={epochs}"])
     return folder
 
 
@@ -49,11 +52,38 @@ def test_every_kernel_is_stored_once_and_predictions_stay(runs, method, tmp_path
                 count += 1
                 rows.setdefault((str(value.dtype), row.tobytes()), len(rows))
     assert (made.kernels, made.stored) == (count, len(rows))
+    assert_predictions_stay(model, made)
+    if method == "hard":  # batch-norm statistics and heads are the tasks' own
+        assert made.weights < 0.6 * made.separate
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_a_trunk_is_stored_once_with_what_makes_it_a_tasks_own(runs, method, tmp_path):
+    model = load(runs / method)
+    made = export_shared(model, model.tasks, tmp_path)
+    assert_predictions_stay(model, made)
+    trunk = sum(p.numel() * 4 for p in model.network.backbone.parameters())
+    if method == "adapters":
+        factors = sum(p.numel() * 4 for p in model.network.adapters.parameters())
+        assert trunk + factors < made.weights < 1.05 * (trunk + factors)
+    assert made.weights < min(1.4 * trunk, made.separate)
+
+
+def test_what_serves_other_tasks_is_left_out(runs, tmp_path):
+    model = load(runs / "adapters")
+    made = export_shared(model, ["print"], tmp_path)
+    assert_predictions_stay(model, made)
+    whole = export_shared(model, model.tasks, tmp_path).weights
+    other = sum(p.numel() * 4 for p in model.network.adapters["digit"].parameters())
+    assert made.weights <= min(whole - other, made.separate * 1.01)
+
+
+def assert_predictions_stay(model, made):
     assert made.bytes == made.file.stat().st_size
     again = load(made.file)
     torch.manual_seed(0)
     images = torch.randn(3, 3, 16, 16)
-    for task in model.tasks:
+    for task in again.tasks:
         with torch.inference_mode():
             pairs = zip(
                 tensors_of(again.path(task)(images)),
@@ -62,15 +92,13 @@ def test_every_kernel_is_stored_once_and_predictions_stay(runs, method, tmp_path
             )
             assert all(torch.equal(found, expected) for found, expected in pairs)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
-    assert again.predict(pixels) == model.predict(pixels)
-    if method == "hard":  # batch-norm statistics and heads are the tasks' own
-        assert made.weights < 0.6 * made.separate
+    assert again.predict(pixels) == model.predict(pixels, again.tasks)
 
 
 def test_shared_kernels_take_the_room_of_one(runs, tmp_path):
     """Pairs of two mix to equal kernels, of which the second is saved."""
     model = load(runs / "kernel_sharing")
-    network = model._network
+    network = model.network
     pairs = sum(
         int(bank.linked(i, j).sum()) for bank in network.banks.values() for i, j in bank.pairs
     )

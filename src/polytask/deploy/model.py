@@ -55,7 +55,7 @@ class Model:
         self.normalisation: Normalisation = description.normalisation
         self._description = description
         self._config = config
-        self._network, self.tasks = _build(folder, config, description)
+        self.network, self.tasks = _build(folder, config, description)
         self._paths: dict[str, nn.Module] = {}
 
     def load_weights(self) -> None:
@@ -68,7 +68,7 @@ class Model:
 
         path = self.folder / WEIGHTS
         try:
-            load_weights(path, self._network)
+            load_weights(path, self.network)
         except RuntimeError as error:  # right names, wrong shapes
             raise RunError.at(
                 str(path),
@@ -81,7 +81,7 @@ class Model:
         if task not in self.tasks:
             raise RunError(unknown(str(self.folder), "task", task, self.tasks))
         if task not in self._paths:
-            self._paths[task] = self._network.path(task)
+            self._paths[task] = self.network.path(task)
         return self._paths[task]
 
     def input_of(self, task: str) -> Input:

@@ -1,8 +1,10 @@
 """All tasks of a run in one file that holds every kernel once, however many tasks run it.
 
-Tasks' paths are taken apart into the rows of their weights (a kernel each) and rows of equal bits
-are kept once: the kernels that `kernel_sharing` mixes in pairs of two, or ties with `update:
-inplace`, and every unit of a trunk. Nothing is rounded, so predictions are those of the run.
+The file holds whichever is smaller, taken apart into the rows of its weights (a kernel each), rows
+of equal bits once: the tasks' paths, where `kernel_sharing` mixes kernels in pairs of two or ties
+them with `update: inplace`; or the network that paths are made from, where a task's weights are its
+own view of common ones, as the frozen trunk and the small matrices of `adapters`, or the trunk and
+the masks of `packnet`. Nothing is rounded, so predictions are those of the run.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +22,16 @@ from torch import Tensor, nn
 from polytask.deploy.export import tensors_of
 from polytask.deploy.model import Model
 from polytask.deploy.run_folder import Description
-from polytask.errors import RunError, UserError
+from polytask.errors import RunError
 from polytask.randomness import stable_hash
 from polytask.training.output import CONFIG, DESCRIPTION, check_place
 
+if TYPE_CHECKING:
+    from polytask.sharing.method import SharingMethod
+
 FILE = "shared.safetensors"
 ROWS, AT = "rows/", "at/"
+NETWORK = ""  # in the place of a task: no task is called that
 
 
 @dataclass(frozen=True)
@@ -42,35 +48,50 @@ class Shared:
 
 
 def export_shared(model: Model, tasks: Iterable[str], out: Path) -> Shared:
-    """Write `shared.safetensors` into the folder `out`, read it back and compare predictions.
-
-    Raises:
-        UserError: the method's paths cannot be built again without its run.
-    """
+    """Write `shared.safetensors` into the folder `out`, read it back and compare predictions."""
     from safetensors.torch import save
 
     from polytask.training.checkpoint import write_bytes
 
-    states = {task: model.path(task).state_dict() for task in tasks}
-    kept, stored = _taken_apart(states)
-    metadata = {
-        "config": (model.folder / CONFIG).read_text("utf-8"),
-        "description": (model.folder / DESCRIPTION).read_text("utf-8"),
-        "shapes": json.dumps({t: _shapes(state) for t, state in states.items()}),
-    }
-    content = save(kept, metadata=metadata)
+    tasks = list(tasks)
+    paths = {task: model.path(task).state_dict() for task in tasks}
+    network = {NETWORK: _state(model.network, tasks)}
+    ways = [(states, _taken_apart(states)) for states in (paths, network)]
+    ways.sort(key=lambda way: _bytes(way[1].values()))
     check_place(out)
-    _check(model, SharedModel(content, out / FILE), states)
+    for states, kept in ways:
+        metadata = {
+            "config": (model.folder / CONFIG).read_text("utf-8"),
+            "description": (model.folder / DESCRIPTION).read_text("utf-8"),
+            "shapes": json.dumps({name: _shapes(state) for name, state in states.items()}),
+            "tasks": json.dumps(tasks),
+        }
+        content = save(kept, metadata=metadata)
+        if _is_same(model, SharedModel(content, out / FILE)):
+            break
+    else:
+        raise RuntimeError(f"{', '.join(tasks)}, read back, predict otherwise")
     write_bytes(out / FILE, content)
-    whole = [value for state in states.values() for value in state.values()]
+    whole = [value for state in paths.values() for value in state.values()]
     return Shared(
         out / FILE,
         len(content),
-        sum(map(_bytes, kept.values())),
-        sum(map(_bytes, whole)),
+        _bytes(kept.values()),
+        _bytes(whole),
         sum(map(_rows, whole)),
-        stored,
+        sum(len(value) for name, value in kept.items() if name.startswith(ROWS)),
     )
+
+
+def _state(network: SharingMethod, tasks: Iterable[str]) -> dict[str, Tensor]:
+    """What a network knows by name, without weights that none of the tasks has learned in; frozen
+    ones are in no task's view."""
+    serving = {p for task in tasks for p in network.view(task)}
+    return {
+        name: value.detach()
+        for name, value in network.state_dict(keep_vars=True).items()
+        if isinstance(value, Tensor) and (not value.requires_grad or value in serving)
+    }
 
 
 class SharedModel(Model):
@@ -89,6 +110,7 @@ class SharedModel(Model):
             metadata = _metadata(content)
             description = Description.model_validate_json(metadata["description"])
             config = _plain(metadata["config"])
+            tasks = json.loads(metadata["tasks"])
             tensors = _put_together(content, json.loads(metadata["shapes"]))
         except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
             problem = "is damaged; expected a file that export --shared wrote."
@@ -96,12 +118,14 @@ class SharedModel(Model):
         start = {"pretrained": False, "weights": None, "init": None}
         config["backbone"] = {**config.get("backbone", {}), **start}
         super().__init__(file, description, read_config(config))
-        self.tasks = {task: self.tasks[task] for task in tensors}
+        self.tasks = {task: self.tasks[task] for task in tasks}
         self._tensors = tensors
+        if NETWORK in tensors:  # the rest of it serves other tasks
+            self.network.load_state_dict(tensors[NETWORK], strict=False)
 
     def path(self, task: str) -> nn.Module:
-        if task in self.tasks and task not in self._paths:
-            made = self._network.path(task)
+        if task in self._tensors and task not in self._paths:
+            made = self.network.path(task)
             made.load_state_dict(self._tensors[task])
             self._paths[task] = made
         return super().path(task)
@@ -116,8 +140,8 @@ def load_shared(file: Path) -> SharedModel:
     return SharedModel(file.read_bytes(), file)
 
 
-def _taken_apart(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
-    """Distinct rows by type and length, and for each tensor where its rows are; the rows stored."""
+def _taken_apart(states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Distinct rows by type and length, and for each tensor where its rows are."""
     kept: dict[str, Tensor] = {}
     rows: dict[str, list[tuple[str, np.ndarray]]] = {}
     for task, state in states.items():
@@ -135,7 +159,7 @@ def _taken_apart(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, 
         for name, part in parts:
             kept[name] = torch.from_numpy(rank[place.ravel()[at : at + len(part)]].copy())
             at += len(part)
-    return kept, sum(len(value) for name, value in kept.items() if name.startswith(ROWS))
+    return kept
 
 
 def _put_together(content: bytes, shapes: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
@@ -165,28 +189,26 @@ def _kind(value: Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')}/{value.numel() // _rows(value)}"
 
 
-def _check(model: Model, again: SharedModel, states: Iterable[str]) -> None:
-    for task in states:
+def _is_same(model: Model, again: SharedModel) -> bool:
+    """Whether a file gives a model's very predictions: paths that depend on what was learned do not
+    come back from the config and their own weights."""
+    for task in again.tasks:
         seen = model.input_of(task)
         generator = torch.Generator().manual_seed(stable_hash("export", task))
         images = torch.randn(2, seen.channels, seen.height, seen.width, generator=generator)
         try:
             path = again.path(task)
-        except RuntimeError as error:
-            raise UserError.at(
-                "--shared",
-                f"the paths of {model.method} depend on what it has learned and cannot be built "
-                "from its config.",
-                "Export its tasks one by one.",
-            ) from error
+        except RuntimeError:
+            return False
         with torch.inference_mode():
             pairs = zip(tensors_of(path(images)), tensors_of(model.path(task)(images)), strict=True)
             if not all(torch.equal(found, expected) for found, expected in pairs):
-                raise RuntimeError(f"{task}, read back, predicts otherwise")
+                return False
+    return True
 
 
-def _bytes(value: Tensor) -> int:
-    return value.numel() * value.element_size()
+def _bytes(values: Iterable[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in values)
 
 
 def _metadata(content: bytes) -> dict[str, str]:
