@@ -5,6 +5,7 @@ import json
 import pytest
 
 from polytask.config import read_config
+from polytask.data.sources.cifar import ABOVE
 from polytask.reproduce import experiment as experiments_module
 from polytask.reproduce.experiment import experiments, find
 from polytask.reproduce.outcome import CONTRADICTED, INCONCLUSIVE, REPRODUCED, judge, outcome
@@ -56,15 +57,54 @@ def test_configs_are_valid_and_their_tasks_have_published_numbers(name, scale):
         assert set(chosen.standing_in) <= set(config.tasks)
 
 
-def test_published_means_of_multi_path_are_those_of_its_table():
-    """Table 2 of Park et al.: mean accuracy on CIFAR-10 over five tasks, in percent."""
-    rows = find("multi_path_table2").published
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("multi_path_table2", (96.88, 95.77, 96.10, 97.87, 96.36, 96.09)),
+        ("multi_path_table2_cifar100", (80.26, 76.41, 76.98, 80.10, 79.34, 79.06)),
+    ],
+)
+def test_published_means_of_multi_path_are_those_of_its_table(name, expected):
+    """Table 2 of Park et al.: mean accuracy over five tasks of CIFAR-10 and -100, in percent."""
+    rows = find(name).published
     means = {
         row: sum(rows[row, f"task{i}", "accuracy"].mean for i in range(1, 6)) * 20
-        for row in find("multi_path_table2").methods
+        for row in ("Baseline", "PackNet", "NestedNet", "MTAN", "AdaShare", "Ours")
     }
-    expected = {"Baseline": 96.88, "PackNet": 95.77, "NestedNet": 96.10, "MTAN": 97.87}
-    assert means == pytest.approx({**expected, "AdaShare": 96.36, "Ours": 96.09}, abs=0.006)
+    assert list(means.values()) == pytest.approx(expected, abs=0.006)
+
+
+def test_split_cifar_100_has_every_class_in_the_order_of_numbers():
+    config = find("multi_path_table2_cifar100").scale("small").config
+    parts = [part["only"]["class"] for part in config["data"].values()]
+    assert [len(part) for part in parts] == [20] * 5
+    # CIFAR-100 numbers its classes by the alphabet.
+    assert [name for part in parts for name in part] == sorted(ABOVE)
+
+
+def test_what_is_drawn_and_not_printed_is_measured_alone():
+    """The curriculum of Park et al. is a figure: gains have nothing to be held against."""
+    one = find("multi_path_curriculum")
+    assert {figure.mean for figure in one.published.values()} == {None}
+    facts = {"higher_is_better": True, "primary": "accuracy"}
+    scores = {"Baseline": [0.5, 0.6, 0.7], "Ours": [0.6, 0.7, 0.8]}
+    results = {
+        "seeds": [0, 1, 2],
+        "tasks": {"easy": facts},
+        "versions": {},
+        "methods": {
+            one.key(row): {
+                "tasks": {
+                    "easy": {"accuracy": {"mean": 0, "per_seed": scores.get(row, scores["Ours"])}}
+                }
+            }
+            for row in one.methods
+        },
+    }
+    found = outcome(one, "small", results, "2026-01-01")
+    ours = found["methods"]["Ours"]
+    assert (ours["published_gain"], ours["verdict"]) == (None, INCONCLUSIVE)
+    assert ours["gain"] == pytest.approx(0.1)
 
 
 def test_published_figures_are_the_papers():
@@ -165,6 +205,7 @@ def test_what_is_wrong_is_told_before_anything_is_written(tmp_path, monkeypatch,
         (["mtal_table33"], 'Did you mean "mtal_table3"?'),
         (["mtal_table3", "--scale", "smal"], 'Did you mean "small"?'),
         (["mtal_table3", "--data", "."], "data set omniglot expects"),
+        (["multi_path_table2_cifar100", "--data", "."], "data set part5 expects"),
     ):
         code, out, err = run(capsys, "reproduce", *arguments)
         assert (code, out) == (2, "")

@@ -16,9 +16,10 @@ A file in `experiments/` holds the experiments that share their data and trainin
         claim: MTAL                 the published row whose gain decides the verdict
         methods: {Single-task: single, MTAL: {kernel_sharing: {threshold: 0.55}}}
 
-The first of `methods` is the row that the others are held against. A method's own numbers at a
-scale (`epochs` and the like) belong to the config of that scale; an experiment gives other
-values to some of its keys by `changes: {small: {train.epochs: 5}}`.
+A figure that is drawn and not printed has a blank mean. The first of `methods` is the row that the
+others are held against. A method's own numbers at a scale (`epochs` and the like) belong to the
+config of that scale; an experiment gives other values to some of its keys by `changes: {small:
+{train.epochs: 5}}`.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class Family(Part):
 
 
 class Figure(NamedTuple):
-    """A published mean, and its standard deviation where one is printed."""
+    """A published mean, and its standard deviation; `None` for what is drawn and not printed."""
 
-    mean: float
+    mean: float | None
     std: float | None
 
 
@@ -185,6 +186,6 @@ def _published(path: Path) -> Iterator[tuple[tuple[str, str, str, str], Figure]]
     """(table, row, task, metric) and the figure there; lines that start with # are remarks."""
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
     for row in csv.DictReader(lines):
-        std = float(row["std"]) if row["std"] else None
         place = (row["table"], row["method"], row["task"], row["metric"])
-        yield place, Figure(float(row["mean"]), std)
+        mean, std = (float(row[key]) if row[key] else None for key in ("mean", "std"))
+        yield place, Figure(mean, std)

@@ -85,7 +85,9 @@ def _row(
     single = results["methods"][experiment.key(experiment.baseline)]["tasks"][task][metric]
     pairs = zip(found["measured"]["per_seed"], single["per_seed"], strict=False)
     gains = [sign * (own - its) for own, its in pairs if own is not None and its is not None]
-    published = round(sign * (figure.mean - base.mean), 6)
+    published = None
+    if figure.mean is not None and base.mean is not None:
+        published = round(sign * (figure.mean - base.mean), 6)
     return {**found, "published_gain": published, **_measured(published, gains)}
 
 
@@ -106,9 +108,10 @@ def _measured(published: float | None, gains: Sequence[float]) -> dict[str, Any]
 
 def _claim(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The gain of a method on average over its tasks, seed by seed."""
-    known = [row for row in rows if row["published_gain"] is not None and row["gains"]]
+    known = [row for row in rows if row["gains"]]
     if not known:
         return {"published_gain": None, **_measured(None, [])}
-    published = round(statistics.fmean(row["published_gain"] for row in known), 6)
+    gains = [row["published_gain"] for row in known]
+    published = None if None in gains else round(statistics.fmean(gains), 6)
     seeds = zip(*(row["gains"] for row in known), strict=False)
     return {"published_gain": published, **_measured(published, [*map(statistics.fmean, seeds)])}
