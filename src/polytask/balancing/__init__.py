@@ -144,6 +144,12 @@ class Balancer(nn.Module, ABC):
         """Called with each task's primary metric on validation images, larger being better."""
 
     @property
+    def weighs_losses(self) -> bool:
+        """Whether one backward pass of weighed losses is all it does, so that it looks at no
+        gradient of its own."""
+        return type(self).backward is Balancer.backward
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing is left to train for."""
         return False

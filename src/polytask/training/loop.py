@@ -126,6 +126,9 @@ class Loop:
             for group in batch.groups:
                 group.images = group.images.contiguous(memory_format=torch.channels_last)
         self.optimizers.zero_grad()
+        waiting = self._waiting(only)
+        if self.balancer.weighs_losses:
+            _ask(waiting, False)
         method.before_forward(self)
         self.balancer.on_step(key, method)
         if world.size > 1:  # dropout differs between processes, as between images
@@ -142,10 +145,9 @@ class Loop:
         self._note(found)
         self.balancer.on_outputs(method, batch, outputs, world)
         self.balancer.backward(found.losses, method, found.penalty, world)
-        if only is not None:
-            for name, parameter in self.parameters.items():
-                if not re.search(only, name):
-                    parameter.grad = None
+        _ask(waiting, True)
+        for parameter in waiting:
+            parameter.grad = None
         world.sum_gradients(self.optimizers.parameters)
         method.after_backward(self)
         if self.train.clip is not None:
@@ -156,6 +158,12 @@ class Loop:
         if not self.train.sync_norm:
             world.copy(method.buffers())
         self.updates += 1
+
+    def _waiting(self, only: str | None) -> list[nn.Parameter]:
+        """The parameters whose turn it is not."""
+        if only is None:
+            return []
+        return [p for name, p in self.parameters.items() if not re.search(only, name)]
 
     def own(self, batch: Batch) -> Batch:
         """This process's share of a global batch, on its device."""
@@ -235,6 +243,11 @@ class Loop:
         self.balancer.load_state_dict(state["balancer"])
         self.modules.load_state_dict(state["modules"])
         self.rule.load_state_dict(state["rule"])
+
+
+def _ask(parameters: list[nn.Parameter], for_gradients: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(for_gradients)
 
 
 class Clock:

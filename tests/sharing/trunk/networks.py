@@ -93,7 +93,8 @@ def train(method: SharingMethod, steps: int = 3, lr: float = 0.05) -> SharingMet
 
 def run_phase(method: SharingMethod, phase: Phase, steps: int = 3, lr: float = 0.05) -> None:
     """What the loop does in a phase: freeze, hooks, updates with momentum and decay."""
-    run = SimpleNamespace(phase=phase, seed=0, epoch=0, step_in_epoch=0)
+    train = SimpleNamespace(clip=None)
+    run = SimpleNamespace(phase=phase, train=train, seed=0, epoch=0, step_in_epoch=0)
     trained = []
     for name, parameter in method.named_parameters():
         parameter.requires_grad_(any(re.search(pattern, name) for pattern in phase.trainable))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import QUARTER, TINY, a_batch, build, predictions, run_phase
+from networks import QUARTER, TINY, a_batch, build, only, predictions, run_phase, total_loss
 from torch import nn
 
 from polytask.cost import measure
@@ -63,6 +64,19 @@ def test_the_optimizer_alone_would_move_frozen_weights():
     w.grad = torch.zeros_like(w)
     torch.optim.SGD([w], 0.1, momentum=0.9, weight_decay=5e-4).step()
     assert w.item() == pytest.approx(0.99995, abs=1e-12)
+
+
+def test_weights_of_others_have_no_part_in_a_clipped_norm():
+    method, batch, _ = packed(until="retrain_a")
+    phase = next(phase for phase in phases_of(method) if phase.name == "train_b")
+    run = SimpleNamespace(phase=phase, train=SimpleNamespace(clip=1.0))
+    method.on_phase_start(run)
+    total_loss(method, only(batch, "b")).backward()
+    method.after_backward(run)
+    for name in method.backbone.names:
+        for _, layer, owner in method.layers(name):
+            assert (layer.weight.grad[owner == 1] == 0).all()
+            assert (layer.weight.grad[owner == 2] != 0).any()
 
 
 def test_owners_part_the_weights_in_the_wanted_shares(done):

@@ -72,8 +72,7 @@ class Relaxed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         skipped = self.unit.shortcut(x)
         run = self.unit.activate(self.unit.residual(x) + skipped)
-        mixed: Tensor = self.p * run + (1 - self.p) * skipped
-        return mixed
+        return torch.lerp(skipped.to(run.dtype), run, self.p.to(run.dtype))
 
 
 class AdaShare(Trunk):

@@ -201,13 +201,14 @@ class PackNet(Trunk):
         return self._held[1]
 
     def after_backward(self, run: Any) -> None:
+        """Note other tasks' weights; they have no part in a norm that gradients are clipped by."""
         for weight, others, _ in self._others(run):
-            if weight.grad is not None:
+            if run.train.clip is not None and weight.grad is not None:
                 weight.grad.masked_fill_(others, 0)
 
     @torch.no_grad()
     def after_step(self, run: Any) -> None:
-        """Put other tasks' weights back: decay and momentum move them without a gradient."""
+        """Put other tasks' weights back, which gradients, decay and momentum have moved."""
         for weight, others, values in self._others(run):
             weight.copy_(torch.where(others, values, weight))
 
