@@ -10,7 +10,7 @@ from functools import partial
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.step import WORK
+from benchmarks.step import DENSE, WORK
 from benchmarks.timing import Result, Target, ratios
 from polytask.training.profile import quiet
 
@@ -20,7 +20,7 @@ STEPS = 3  # the optimizer's state is there from the second step on
 def run(rounds: int | None) -> Iterator[Result]:
     """Compare the peaks of gradients, optimizer's state and maps; one round, as they repeat."""
     del rounds
-    for work in WORK:
+    for work in (*WORK, *DENSE):
         ours = work.workload.training(work.method, work.options, turn=work.turn)
         theirs = work.by_hand(work.workload)
         theirs.load(ours.loop.method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from benchmarks.by_hand import ByHand
 from benchmarks.by_hand.attention import Mtan
+from benchmarks.by_hand.dense import AttendedSegNet, Pyramid, SegNet, Stitched, UNet
 from benchmarks.by_hand.linked import CrossStitch, Nddr, Snr
 from benchmarks.by_hand.trunks import (
     EarlyExit,
@@ -84,10 +85,25 @@ WORK = (
     Work("snr, ¼ width", SMALL, "snr", Snr, rounds=12),
 )
 
+OUTLINES = Workload(side=64, batch=16, width=0.5)
+SEGNET = replace(OUTLINES, stem="small", backbone="residual_segnet", decoder="conv")
+FPN, UNET = (replace(OUTLINES, decoder=decoder) for decoder in ("fpn", "unet"))
+DENSE = tuple(
+    Work(f"{name}, {side} px", replace(workload, side=side), method, by_hand, rounds=10)
+    for side in (64, 128)
+    for name, workload, method, by_hand in (
+        ("hard, SegNet", SEGNET, "hard", SegNet),
+        ("hard, ResNet-18 and pyramid", FPN, "hard", Pyramid),
+        ("hard, ResNet-18 and U-Net", UNET, "hard", UNet),
+        ("cross_stitch, SegNet", SEGNET, "cross_stitch", Stitched),
+        ("mtan, SegNet", SEGNET, "mtan", AttendedSegNet),
+    )
+)
+
 
 def run(rounds: int | None) -> Iterator[Result]:
     """Time every method in turn with its counterpart."""
-    for work in WORK:
+    for work in (*WORK, *DENSE):
         ours = work.workload.training(work.method, work.options, turn=work.turn)
         theirs = work.by_hand(work.workload)
         theirs.load(ours.loop.method)

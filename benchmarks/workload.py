@@ -23,8 +23,10 @@ from polytask.data.source import Source
 from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
+from polytask.tasks.box import BoxOptions
 from polytask.tasks.classification import ClassificationOptions
-from polytask.tasks.task import Task
+from polytask.tasks.segmentation import SegmentationOptions
+from polytask.tasks.task import Task, TaskOptions
 from polytask.training.display import Lines
 from polytask.training.loop import Loop
 from polytask.training.progress import Progress
@@ -34,6 +36,7 @@ TASKS = ("first", "second", "third")
 CLASSES = 10
 STEPS = 4  # different batches, which come again and again
 EPOCHS = 1000
+BOX: dict[str, Any] = {"label": ["x0", "y0", "x1", "y1"], "grid": 2, "hidden": 128}
 
 
 class Noise(Source):
@@ -43,6 +46,7 @@ class Noise(Source):
     count: int
     side: int
     columns: tuple[str, ...] = TASKS
+    is_scene: bool = False  # has masks and boxes too
 
     def read(self, name: str, folder: Path) -> ImageSet:
         """Draw `count` training images, and one each to validate and to test."""
@@ -57,23 +61,30 @@ class Noise(Source):
             "test": (total - 1, total),
         }
         splits = {split: np.arange(*bound) for split, bound in bounds.items()}
-        return ImageSet(name, images, dict(zip(self.columns, cells, strict=True)), splits)
+        columns = dict(zip(self.columns, cells, strict=True))
+        if self.is_scene:
+            columns["mask"] = list(drawn.integers(0, 2, images.shape[:3], np.uint8))
+            low = drawn.uniform(0, 0.4, (2, total)) * self.side
+            high = drawn.uniform(0.6, 1, (2, total)) * self.side
+            columns |= dict(zip(BOX["label"], [*low.tolist(), *high.tolist()], strict=True))
+        return ImageSet(name, images, columns, splits)
 
 
 def load(
-    data: Mapping[str, Noise], home: Mapping[str, str], **config: Any
+    data: Mapping[str, Noise],
+    home: Mapping[str, str],
+    dense: Mapping[str, TaskOptions] | None = None,
+    **config: Any,
 ) -> tuple[Config, dict[str, Task], Data]:
-    """Data sets as a run reads them; `home` names the data set of each task."""
-    made = Config(
-        data=dict(data),
-        tasks={
-            task: ClassificationOptions(
-                kind="classification", data=name, label=task, classes=CLASSES
-            )
-            for task, name in home.items()
-        },
-        **config,
-    )
+    """Data sets as a run reads them; `home` names the data set of each task.
+
+    Tasks are classifications unless `dense` says otherwise.
+    """
+    classes = {
+        task: ClassificationOptions(kind="classification", data=name, label=task, classes=CLASSES)
+        for task, name in home.items()
+    }
+    made = Config(data=dict(data), tasks={**classes, **(dense or {})}, **config)
     tasks = kinds.build(made.tasks)
     return made, tasks, load_data(made, tasks, seed=0)
 
@@ -111,13 +122,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Workload:
-    """Images and network: with 1 of `sets` every image has all labels, with 3 one of them."""
+    """Images and network: with 1 of `sets` every image has all labels, with 3 one of them.
+
+    With a `decoder` the first task is an outline and the second a box.
+    """
 
     sets: int = 1
     side: int = 64
     batch: int = 32
     width: float = 1.0
     stem: str = "imagenet"
+    backbone: str = "resnet18"
+    decoder: str = ""
 
     def training(
         self,
@@ -161,11 +177,13 @@ class Workload:
                     count=STEPS * self.batch // self.sets,
                     side=self.side,
                     columns=tuple(task for task in TASKS if home[task] == data),
+                    is_scene=bool(self.decoder),
                 )
                 for data in dict.fromkeys(home.values())
             },
             home,
-            backbone={"name": "resnet18", "width": self.width, "stem": self.stem},
+            self._dense() if self.decoder else None,
+            backbone={"name": self.backbone, "width": self.width, "stem": self.stem},
             train={"batch": self.batch, "schedule": "constant", "optimizer": {"lr": 0.01}},
             norm=norm,
         )
@@ -173,3 +191,9 @@ class Workload:
         chosen = type(plain.options)(**(options or {}))
         entry = plain.model_copy(update={"options": chosen})
         return config, data, build_method(config, entry, tasks, data.streams, data.stream_of, 0)
+
+    def _dense(self) -> dict[str, TaskOptions]:
+        outline = SegmentationOptions(
+            kind="segmentation", data="images", classes=["this", "that"], decoder=self.decoder
+        )
+        return {TASKS[0]: outline, TASKS[1]: BoxOptions(kind="box", data="images", **BOX)}

@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.step import WORK
+from benchmarks.step import DENSE, WORK
 from torch.testing import assert_close
 
 
-@pytest.mark.parametrize("work", WORK, ids=lambda work: work.name)
+@pytest.mark.parametrize("work", [*WORK, *DENSE[:5]], ids=lambda work: work.name)
 def test_methods_train_as_their_mathematics_by_hand(work):
     small = replace(work.workload, side=32 if work.workload.stem == "imagenet" else 16)
     # Narrower convolutions crash in oneDNN (see strided).
     small = replace(small, batch=12, width=small.width if small.width < 1 else 1 / 4)
+    if work.workload.decoder:
+        small = replace(small, side=64, batch=4)
     ours = small.training(work.method, work.options, turn=work.turn)
     theirs = work.by_hand(small)
     theirs.load(ours.loop.method)
