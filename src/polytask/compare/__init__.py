@@ -46,12 +46,14 @@ def compare(
     from polytask.compare.comparison import REPORT, Comparison
     from polytask.compare.outcome import RESULT
     from polytask.report import report
+    from polytask.training.output import PRETRAINING
 
     chosen = _read(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     comparison = Comparison(chosen, folder, progress or (lambda event: None), devices=devices)
     results = comparison.run(jobs, resume=resume, overwrite=overwrite)
-    runs = [file.parent for file in sorted(folder.glob(f"*/seed*/{RESULT}"))]
+    places = (f"*/seed*/{RESULT}", f"{PRETRAINING}/*/seed*/{RESULT}")
+    runs = [file.parent for place in places for file in sorted(folder.glob(place))]
     for place in (*runs, folder):
         if not (place / REPORT).exists():
             report(place)

@@ -26,11 +26,12 @@ from polytask.training import output
 from polytask.training.checkpoint import write_text
 from polytask.training.fingerprint import KEPT, versions
 from polytask.training.interrupt import terminates_like_interrupt
+from polytask.training.pretrain import folder_of
 from polytask.training.progress import Finished, Message, Overall, Show
 
 REPORT = "report.html"
 TRAIN = "polytask.training:train_run"
-CHECK = "polytask.compare.preflight:check"
+CHECK = "polytask.training.preflight:check"
 
 
 class Comparison:
@@ -90,9 +91,23 @@ class Comparison:
                 yield Job(entry.key, seed, self.folder / label, label)
 
     def _waiting(self) -> list[Job]:
-        """The runs to train, single-task networks first: other methods may learn from them."""
+        """The runs to train, those that others may learn from first."""
         jobs = [job for job in self._runs() if job not in self.outcomes]
-        return sorted(jobs, key=lambda job: job.method != BASELINE)
+        jobs.sort(key=lambda job: job.method != BASELINE)
+        return [*self._before(jobs), *jobs]
+
+    def _before(self, jobs: Sequence[Job]) -> list[Job]:
+        """The unfinished runs of the section `pretraining` that these learn from."""
+        found = {}
+        for job in jobs:
+            transfer = self.config.method(job.method).options.transfer
+            if transfer is not None and transfer.pretraining is not None:
+                folder = folder_of(self.folder, transfer.pretraining, job.seed)
+                name = str(folder.relative_to(self.folder))
+                part = self.config.pretraining[transfer.pretraining]
+                key, config = part.methods[0].key, pickle.dumps(part)
+                found[folder] = Job(key, job.seed, folder, name, config)
+        return [job for folder, job in found.items() if not (folder / RESULT).exists()]
 
     # The folder.
 
@@ -190,7 +205,8 @@ class Comparison:
             write_text(job.folder / ERROR, f"{outcome.reason}\n{reply.traceback}")
             self.show(Finished(outcome.label, outcome.words))
             self.show(Message(f"{outcome.label} {outcome.words}: {outcome.reason}"))
-        self.outcomes[job] = outcome
+        if job.config is None:
+            self.outcomes[job] = outcome
 
     # Results.
 

@@ -151,7 +151,8 @@ class _Worker:
             job.folder,
             progress=self.progress,
             resume=True,
-            comparison=self.comparison,
+            # A run with a config of its own is none of the comparison's.
+            comparison=self.comparison if job.config is None else None,
             devices=self.devices,
         )
 

@@ -17,11 +17,13 @@ from polytask.config.models import BackboneConfig, Config, Origin
 from polytask.config.nodes import Node, Problems
 from polytask.config.overrides import apply
 from polytask.config.parsing import absolute, parse, registered
+from polytask.config.pretraining import check_names, pretraining
 from polytask.config.rendering import show
 from polytask.errors import ConfigError
 
 # A section with every line commented out is as if it were not there.
-MAY_BE_EMPTY = ("data", "tasks", "methods", "backbone", "train", "search")
+MAY_BE_EMPTY = ("data", "tasks", "methods", "backbone", "train", "search", "pretraining")
+APART = ("data", "tasks", "methods", "balancing", "pretraining")  # read piece by piece
 
 
 def read_config(
@@ -76,6 +78,10 @@ def _check(root: Node, document: Document, problems: Problems, options: bool) ->
         ],
         "balancing": balancer and methods.balancer_entry(balancer, problems, is_checked, names),
     }
+    sections["pretraining"] = pretraining(
+        root, lambda whole, own: _check(whole, document, own, options), problems
+    )
+    check_names(named_methods, root, problems)
     if config is None:
         return None
     config = config.model_copy(update=sections)
@@ -84,10 +90,8 @@ def _check(root: Node, document: Document, problems: Problems, options: bool) ->
 
 
 def _rest(root: Node, document: Document, problems: Problems) -> Node:
-    """What is left when data, tasks, methods and the balancer are read, with its defaults."""
-    rest = {
-        k: v for k, v in root.value.items() if k not in ("data", "tasks", "methods", "balancing")
-    }
+    """What is left when the sections that are read apart are out, with its defaults."""
+    rest = {k: v for k, v in root.value.items() if k not in APART}
     backbone = rest.get("backbone")
     if backbone is not None:
         rest["backbone"] = absolute(backbone, BackboneConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -181,6 +182,11 @@ class Config(Section):
     seeds: Annotated[list[Seed], BeforeValidator(_as_list)] = Field(
         [0, 1, 2], description="how many runs of each method (3 is 0, 1, 2), or a list"
     )
+    pretraining: dict[str, Config] = Field(
+        {},
+        description="runs made first, once a seed, which methods learn from (transfer: "
+        "{pretraining: NAME}): tasks, a method (hard), and what else differs from this config",
+    )
     search: SearchConfig | None = Field(None, description="what polytask search tries")
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="an image that cannot be read"
@@ -246,8 +252,18 @@ class Config(Section):
 
     def data_dict(self) -> dict[str, Any]:
         """Every value, defaults included, as plain data that reads back to this config."""
-        values = self.model_dump(mode="json", by_alias=True)
-        return {**values, "methods": [entry.written() for entry in self.methods]}
+        values = self.model_dump(mode="json", by_alias=True, exclude={"pretraining"})
+        values["methods"] = [entry.written() for entry in self.methods]
+        return {**values, "pretraining": {n: self._part(n, values) for n in self.pretraining}}
+
+    def _part(self, name: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """What a pretraining has of its own."""
+        part = self.pretraining[name]
+        (entry,) = part.methods
+        without = ("methods", "pretraining", "seeds", "search")
+        own = {k: v for k, v in part.data_dict().items() if k not in without and v != whole[k]}
+        method = entry.model_copy(update={"key": entry.name}).written()
+        return {"tasks": part.data_dict()["tasks"], **own, "method": method}
 
     def dump(self) -> str:
         """The resolved config as YAML, which reads back to an equal config from anywhere."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 
 class TransferOptions(BaseModel):
@@ -17,6 +18,9 @@ class TransferOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: Path | None = Field(None, description="run folder to learn from")
+    pretraining: str | None = Field(
+        None, description="in place of a run: which of the section pretraining, with the same seed"
+    )
     by: Literal["fine_tune", "soft_targets", "fsp"] = Field("fine_tune", description="the route")
     epochs: int | None = Field(
         None, ge=1, le=100_000, description="of the header or of the maps; train.epochs by default"
@@ -28,3 +32,9 @@ class TransferOptions(BaseModel):
         "relative", description="fsp: a pair's loss as a share of the teacher's, or as the paper's"
     )
     pairs: int = Field(3, ge=1, le=16, description="fsp: pairs of maps, the deepest ones")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.run is not None and self.pretraining is not None:
+            raise ValueError("expected a run or a pretraining, not both")
+        return self

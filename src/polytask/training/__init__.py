@@ -115,7 +115,8 @@ def transfer(
     chosen = config if isinstance(config, Config) else read_config(config, overrides)
     entry = next((e for e in chosen.methods if e.name != "single"), chosen.methods[0])
     written = entry.options.transfer or TransferOptions()
-    options = {**written.model_dump(), "run": Path(run).absolute(), "by": by}
+    own = written.model_dump(exclude={"pretraining"})
+    options = {**own, "run": Path(run).absolute(), "by": by}
     made = entry.options.model_copy(update={"transfer": TransferOptions(**options)})
     entry = entry.model_copy(update={"options": made})
     methods = [entry if e.key == entry.key else e for e in chosen.methods]

@@ -31,14 +31,15 @@ def run_hash(
 
     The comparison's other methods and seeds do not count, nor does the name of the entry.
     """
-    aside = {"methods", "seeds", "name", "folder", "search"}
+    aside = {"methods", "seeds", "name", "folder", "search", "pretraining"}
     resolved = config.model_dump(
         mode="json", exclude={**dict.fromkeys(aside, True), "train": set(NO_RESULT)}
     )
     parts = {
         "config": resolved,
         "method": entry.name,
-        "options": entry.options.model_dump(mode="json") if entry.options else {},
+        # The run that it learns from counts by its weights, wherever it stands.
+        "options": entry.options.model_dump(mode="json", exclude={"transfer": {"run"}}),
         "seed": seed,
         "data": dict(data_fingerprint),
         "start": [_digest(path) for path in _starts(config, entry)],

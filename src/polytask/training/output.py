@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from polytask.config import Config
 
 CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "tasks.json", "model.safetensors"
+PRETRAINING = "pretraining"  # the runs that others learn from
 LOCK = ".polytask.lock"  # of a comparison; its runs have locks of their own
 TRASH = ".trash"
 HIDDEN = {LOCK, KEPT, TRASH}
-EVIDENCE = {LOCK, "metrics.jsonl", "result.json", "results.json", "search.db"}
+EVIDENCE = {LOCK, PRETRAINING, "metrics.jsonl", "result.json", "results.json", "search.db"}
 FILES = {
     CONFIG,
     "metrics.jsonl",
@@ -36,6 +37,7 @@ FILES = {
     "results.json",
     "results.csv",
     "teachers",
+    PRETRAINING,
     "export",
     "search.db",
     "search.json",

@@ -1,12 +1,16 @@
-"""Pretraining: the pretext tasks of a config, whatever else it holds."""
+"""Pretraining: the pretext tasks of a config alone, and the runs that its methods learn from."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polytask import registry
 from polytask.errors import ConfigError, one_of
+from polytask.training import checkpoint, output, preflight
+from polytask.training.assembly import Work
+from polytask.training.processes import is_follower
 
 if TYPE_CHECKING:
     from polytask.config import Config
@@ -29,6 +33,63 @@ def pretext_config(config: Config) -> Config:
             f"holds no pretext task ({found}); expected one or more of kind {one_of(known)}.",
         )
     return config.model_copy(update={"tasks": kept})
+
+
+def comes_before(work: Work) -> bool:
+    """Whether a run learns from one of the section `pretraining` that it has not been given."""
+    transfer = work.entry.options.transfer
+    return transfer is not None and transfer.pretraining is not None and transfer.run is None
+
+
+def after(work: Work, progress: Progress | None, devices: int, overwrite: bool) -> Work:
+    """The work with the run that it learns from, which has the same seed and is trained first.
+
+    It stands in the folder of the comparison, which has checked all input; or in that of the run.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written or deleted.
+        Failed, Diverged, KeyboardInterrupt: as `train_run`.
+    """
+    from polytask.training.run import train_run
+
+    transfer = work.entry.options.transfer
+    assert transfer is not None
+    assert transfer.pretraining is not None
+    part = work.config.pretraining[transfer.pretraining]
+    if work.comparison is None:
+        preflight.check(work.config, [work.entry])
+        if not is_follower():
+            _begin(work, overwrite)
+    folder = folder_of(work.comparison or work.folder, transfer.pretraining, work.seed)
+    train_run(
+        part,
+        part.methods[0],
+        work.seed,
+        folder,
+        progress=progress,
+        resume=True,
+        devices=devices,
+        is_teacher=True,
+    )
+    found = transfer.model_copy(update={"run": folder.absolute()})
+    options = work.entry.options.model_copy(update={"transfer": found})
+    return replace(work, entry=work.entry.model_copy(update={"options": options}))
+
+
+def _begin(work: Work, overwrite: bool) -> None:
+    """Write what `--resume` asks a run's folder for."""
+    if overwrite and work.folder.exists():
+        output.clear(work.folder)
+    if not (work.folder / output.DESCRIPTION).exists():
+        work.folder.mkdir(parents=True, exist_ok=True)
+        about = {"method": work.entry.key, "seed": work.seed}
+        checkpoint.write_json(work.folder / output.DESCRIPTION, about)
+        checkpoint.write_text(work.folder / output.CONFIG, work.config.dump())
+
+
+def folder_of(home: Path, name: str, seed: int) -> Path:
+    """Where the run of a pretraining stands in the folder of a comparison, or of a run."""
+    return home / output.PRETRAINING / name / f"seed{seed}"
 
 
 def pretrain(

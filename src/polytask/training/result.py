@@ -75,7 +75,7 @@ def finish(run: Run, loop: Loop) -> dict[str, Any]:
         "test_counts": test.counts,
         "labels": run.data.counts,
         "samples": run.images,
-        "extra_samples": run.extra_samples + run.teacher_samples,
+        "extra_samples": run.extra_samples + run.teacher_samples + _pretraining_samples(run),
         "normalisation": asdict(run.data.normalisation),
         "fingerprint": run.data.fingerprint,
         "versions": versions(),
@@ -90,6 +90,15 @@ def finish(run: Run, loop: Loop) -> dict[str, Any]:
     checkpoint.write_json(run.folder / RESULT, result)
     checkpoint.drop_state(run.folder)
     return result
+
+
+def _pretraining_samples(run: Run) -> int:
+    """The images that the run of the section `pretraining` saw, if this one learned from one."""
+    transfer = run.entry.options.transfer
+    if transfer is None or transfer.pretraining is None or transfer.run is None:
+        return 0
+    result = finished(transfer.run)
+    return sum(result["samples"].values()) if result is not None else 0
 
 
 def _last_scores(run: Run) -> tuple[Scores, Scores]:

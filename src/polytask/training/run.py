@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polytask.errors import RunError
 from polytask.phase import Phase
-from polytask.training import checkpoint, loggers, output
+from polytask.training import checkpoint, loggers, output, pretrain
 from polytask.training.allocator import keep_freed_memory
 from polytask.training.assembly import Assembly, Work
 from polytask.training.evaluation import Scores, evaluate
@@ -56,13 +56,15 @@ def train_run(
     comparison: Path | None = None,
     stop_after: int | None = None,
     devices: int = 1,
+    is_teacher: bool = False,
 ) -> dict[str, Any]:
     """Train one method with one seed; returns what `result.json` in the run folder holds.
 
     A finished run is returned as it is; a stopped one goes on from its last saved step and ends
     with the same weights. With `overwrite` the run that was there is deleted first, once the input
     is known to be right. A finished run with the same hash in `comparison` is reused. The number of
-    `devices` may change between a stop and its resumption; results then differ by rounding.
+    `devices` may change between a stop and its resumption; results then differ by rounding. What
+    the method learns from is trained first; a run `is_teacher` if another waits for it.
 
     Raises:
         UserError: the input is wrong.
@@ -72,7 +74,10 @@ def train_run(
     if not overwrite and (result := finished(folder)) is not None:
         return result
     loggers.check(config)
-    work = Work(config, entry, seed, folder, comparison, stop_after)
+    work = Work(config, entry, seed, folder, comparison, stop_after, is_teacher)
+    if pretrain.comes_before(work):
+        work = pretrain.after(work, progress, devices, overwrite)
+        overwrite = False
     prepare_process()
     with told(folder), together(devices, config.train.precision, work) as world:
         return _trained(work, world, progress or Silent(), resume=resume, overwrite=overwrite)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -14,9 +16,14 @@ from torch import Tensor
 from polytask import backbones
 from polytask.backbones.norm import STATISTICS
 from polytask.backbones.staged import StagedBackbone
+from polytask.config import read_config
 from polytask.data.prepare import Normalisation
 from polytask.errors import RunError
 from polytask.training.output import CONFIG, DESCRIPTION, WEIGHTS
+
+if TYPE_CHECKING:
+    from polytask.config.models import BackboneConfig, Config
+    from polytask.sharing.method import SharingMethod
 
 OWNER = re.compile(r"^(backbone|columns\.[^.]+)\.(.+)$")
 
@@ -30,6 +37,7 @@ class Source:
 
     folder: Path
     place: str
+    backbone: BackboneConfig
     tensors: dict[str, Tensor]
     normalisation: Normalisation
 
@@ -55,9 +63,7 @@ class Source:
 
     def encoder(self, size: tuple[int, int]) -> StagedBackbone:
         """The run's backbone, in eval mode, for images of `size` (height, width)."""
-        from polytask.config import read_config
-
-        chosen = read_config(self.folder / CONFIG, options=False).backbone
+        chosen = self.backbone
         made = backbones.build(
             chosen.name,
             stem=chosen.stem,
@@ -89,7 +95,24 @@ def read_source(folder: Path, place: str) -> Source:
         normalisation = TypeAdapter(Normalisation).validate_python(described)
     except (OSError, ValueError, LookupError, TypeError, ValidationError) as error:
         raise RunError.at(place, f"{folder / DESCRIPTION} is missing or damaged.") from error
-    return Source(folder, place, in_common(tensors), normalisation)
+    backbone = read_config(folder / CONFIG, options=False).backbone
+    return Source(folder, place, backbone, in_common(tensors), normalisation)
+
+
+def untrained_source(
+    folder: Path, config: Config, method: SharingMethod, normalisation: Normalisation, place: str
+) -> Source:
+    """What the run of a method in `folder` will leave behind, for looking at its shapes.
+
+    Raises:
+        RunError: the method has not one backbone.
+    """
+    found = by_owner(method.state_dict())
+    if len(found) != 1:
+        problem = f"{config.methods[0].name} makes {len(found)} backbones; expected one."
+        raise RunError.at(place, problem, "Choose a trunk method such as hard, or one task.")
+    (tensors,) = found.values()
+    return Source(folder, place, config.backbone, in_common(tensors), normalisation)
 
 
 def backbones_in(path: Path, place: str) -> dict[str, dict[str, Tensor]]:
@@ -103,6 +126,11 @@ def backbones_in(path: Path, place: str) -> dict[str, dict[str, Tensor]]:
         raise RunError.at(
             place, f"{path} cannot be read ({error}); expected the folder of a finished run."
         ) from error
+    return by_owner(tensors)
+
+
+def by_owner(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each backbone among a method's."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         match = OWNER.match(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from polytask.errors import ConfigError
@@ -13,8 +14,15 @@ if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
 
 
-def start_of(config: Config, entry: MethodEntry) -> Source | None:
+NONE: Mapping[str, Source] = {}
+
+
+def start_of(
+    config: Config, entry: MethodEntry, untrained: Mapping[str, Source] = NONE
+) -> Source | None:
     """The run whose backbone a new one starts from, if any.
+
+    `untrained` stands in for runs of the section `pretraining` that are still to come, by name.
 
     Raises:
         ConfigError: two runs are given.
@@ -32,10 +40,10 @@ def start_of(config: Config, entry: MethodEntry) -> Source | None:
             f"given together with a transfer of {entry.key}; the weights have one origin.",
             "Leave one of the two out.",
         )
-    return source_of(config, entry)
+    return source_of(config, entry, untrained)
 
 
-def source_of(config: Config, entry: MethodEntry) -> Source:
+def source_of(config: Config, entry: MethodEntry, untrained: Mapping[str, Source] = NONE) -> Source:
     """The run that a method's `transfer` learns from.
 
     Raises:
@@ -44,6 +52,8 @@ def source_of(config: Config, entry: MethodEntry) -> Source:
     """
     transfer = entry.options.transfer
     assert transfer is not None
+    if transfer.run is None and transfer.pretraining is not None and untrained:
+        return untrained[transfer.pretraining]
     if transfer.run is None:
         raise ConfigError.at(
             config.place("methods", entry.key, "transfer"),
@@ -54,7 +64,12 @@ def source_of(config: Config, entry: MethodEntry) -> Source:
     return read_source(config.folder / transfer.run, place)
 
 
-def check_transfer(config: Config, entry: MethodEntry, method: SharingMethod) -> None:
+def check_transfer(
+    config: Config,
+    entry: MethodEntry,
+    method: SharingMethod,
+    untrained: Mapping[str, Source] = NONE,
+) -> None:
     """Refuse a transfer that cannot be made, before anything is written.
 
     Raises:
@@ -63,4 +78,4 @@ def check_transfer(config: Config, entry: MethodEntry, method: SharingMethod) ->
     transfer = entry.options.transfer
     if transfer is not None:
         place = config.place("methods", entry.key, "transfer")
-        check(method, source_of(config, entry), transfer, place)
+        check(method, source_of(config, entry, untrained), transfer, place)

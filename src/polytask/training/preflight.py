@@ -1,0 +1,66 @@
+"""What can be wrong with runs of a config, found before anything is trained, written or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from polytask.errors import UserError
+
+if TYPE_CHECKING:
+    from polytask.config import Config
+    from polytask.config.models import MethodEntry
+    from polytask.training.source import Source
+
+
+def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
+    """Read the data and build every method and its balancer once; those they learn from first.
+
+    Args:
+        config: the whole config.
+        entries: the methods that count, all by default.
+
+    Raises:
+        UserError: with the faults of the data, else those of all methods.
+    """
+    from polytask import tasks as task_kinds
+    from polytask.balancing import build as build_balancer
+    from polytask.data.load import load_data
+    from polytask.sharing.build import build_method
+    from polytask.training import loggers
+    from polytask.training.start import check_transfer, start_of
+
+    loggers.check(config)
+    chosen = config.methods if entries is None else entries
+    learned_from = {
+        entry.options.transfer.pretraining for entry in chosen if entry.options.transfer is not None
+    }
+    untrained = {
+        name: _untrained(part, config.place("pretraining", name))
+        for name, part in config.pretraining.items()
+        if entries is None or name in learned_from
+    }
+    tasks = task_kinds.build(config.tasks)
+    seed = config.seeds[0]
+    data = load_data(config, tasks, seed)
+    faults = []
+    for entry in chosen:
+        try:
+            source = start_of(config, entry, untrained)
+            start = None if source is None else source.start
+            method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
+            check_transfer(config, entry, method, untrained)
+            build_balancer(method.options.balancing or config.balancing, method)
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(list(dict.fromkeys(faults)))  # the backbone's are those of every method
+
+
+def _untrained(config: Config, place: str) -> Source:
+    """What a pretraining will leave behind, its own input being right."""
+    from polytask.training.run import Run
+    from polytask.training.source import untrained_source
+
+    run = Run.alone(config, config.methods[0], config.seeds[0])
+    return untrained_source(run.folder, config, run.method, run.data.normalisation, place)
