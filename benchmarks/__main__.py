@@ -20,6 +20,7 @@ NAMES = (
     "balancers",
     "columns",
     "memory",
+    "ensemble",
     "partial",
     "drop_rows",
     "path",

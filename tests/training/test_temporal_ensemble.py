@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from polytask import backbones
-from polytask.training.rules.temporal_ensemble import before_shrinking
+from polytask.backbones.staged import before_shrinking
 from polytask.training.run import Stopped, train_run
 
 BARE = {"name": "temporal_ensemble", "average": 1, "norm_batches": 0}

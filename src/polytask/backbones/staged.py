@@ -165,3 +165,20 @@ class StagedBackbone(nn.Module):
             _, *shape = ghost.feature(state).shape
             found[name] = (shape[0], shape[1], shape[2])
         return found
+
+
+def before_shrinking(backbone: StagedBackbone) -> list[nn.Conv2d]:
+    """The last convolution of each unit after which the map shrinks, by a pool or a stride; of the
+    last unit too, which global pooling follows. Shortcuts do not count."""
+    found = []
+    strides = [backbone.info[name].stride for name in backbone.names]
+    following = [*strides[1:], strides[-1] + 1]
+    for (_, unit), stride, after in zip(backbone, strides, following, strict=True):
+        inside = [
+            layer
+            for name, layer in unit.named_modules()
+            if isinstance(layer, nn.Conv2d) and not name.startswith(("downsample", "shortcut"))
+        ]
+        if after > stride:
+            found += inside[-1:]
+    return found

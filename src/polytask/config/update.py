@@ -25,6 +25,10 @@ class TemporalEnsemble(Section):
     layers: Literal["pools", "all"] = Field(
         "pools", description="convolutions before the map shrinks, or all shared weights"
     )
+    schedule: Literal["parallel", "sequential"] = Field(
+        "parallel",
+        description="every copy starts from the ensemble, or from where the task before it ended",
+    )
     coefficients: Literal["loss_ratio_over_impact", "loss_ratio", "inverse_impact", "uniform"] = (
         Field("loss_ratio_over_impact", description="how much each task's change counts, α")
     )

@@ -196,20 +196,22 @@ class Data:
         part: Part = WHOLE,
         joint_pace: bool = False,
         start: int = 0,
+        only: Collection[str] | None = None,
     ) -> Generator[Batch, None, None]:
         """The training batches of an epoch from step `start`, each made while the last is in use.
 
         Only data sets of the given `tasks` (all by default) take part, and only those tasks have
         targets. `part`: the share of the training images, [start, stop) of a fixed order. With
         `joint_pace` an epoch has the steps, and a step the images of each data set, that it would
-        have with all tasks and all images: without a `part` they are the very same images.
+        have with all tasks and all images: without a `part` they are the very same images. Inputs
+        that a task makes itself are left out where `only` names other tasks.
         """
         mix = self.mix(tasks, part, joint_pace)
         draws = [mix.draws(k, self.seed, epoch) for k in range(len(mix.feeds))]
 
         def make(step: int) -> Batch:
             turns = [(feed, draws[k][mix.turn(k, step)]) for k, feed in enumerate(mix.feeds)]
-            return self._join([self._drawn(f, drawn, epoch) for f, drawn in turns if len(drawn)])
+            return self._join([self._drawn(f, d, epoch) for f, d in turns if len(d)], only)
 
         return prefetched(make, range(start, mix.steps), self._wait, self._ahead)
 
@@ -249,14 +251,17 @@ class Data:
         own = stable_hash(self.seed, feed.data, "make", epoch)
         return _Portion(data, feed.tasks, draws.index, draws.passes, own, change)
 
-    def _join(self, portions: list[_Portion]) -> Batch:
+    def _join(self, portions: list[_Portion], only: Collection[str] | None = None) -> Batch:
         labelled = [p for p in portions if p.labelled]
         if self.together and labelled:
             groups = [self._group(TOGETHER, labelled)]
         else:
             groups = [self._group(p.data.name, [p]) for p in labelled]
         groups += [
-            self._made(p, task) for p in portions for task in p.tasks if task in p.data.makers
+            self._made(p, task)
+            for p in portions
+            for task in p.tasks
+            if task in p.data.makers and (only is None or task in only)
         ]
         return Batch(groups)
 

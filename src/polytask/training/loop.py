@@ -202,7 +202,7 @@ class Loop:
     def run_epoch(self) -> dict[str, float]:
         """Finish the current epoch; returns each task's mean training loss."""
         self.rule.run(self, self.step_in_epoch)
-        losses = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        losses = self.mean_losses()
         self.method.on_epoch_end(self)
         self.balancer.on_epoch_end(losses)
         self.lr.on_epoch_end(sum(losses.values()))
@@ -210,6 +210,10 @@ class Loop:
         self.step_in_epoch = 0
         self.sums, self.counts = {}, {}
         return losses
+
+    def mean_losses(self) -> dict[str, float]:
+        """Each task's mean training loss in the current epoch so far."""
+        return {t: self.sums[t] / self.counts[t] for t in self.method.tasks if t in self.sums}
 
     @property
     def is_done(self) -> bool:

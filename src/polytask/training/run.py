@@ -214,6 +214,8 @@ class Run(Assembly):
     # State.
 
     def _save(self, loop: Loop | None) -> None:
+        if loop is not None:
+            loop.rule.meet(loop)
         check_finite(self.method, self.done_steps)
         self.saving.save(lambda: self._state(loop))
 
@@ -320,11 +322,11 @@ class Run(Assembly):
         if last is not None and self.done_steps >= last:
             self._save(loop)
             raise Stopped(f"stopped after {self.done_steps} steps")
-        if self.world.any(self.progress.is_stopping):
+        is_stopping, is_due = self.world.any(self.progress.is_stopping, self.saving.is_due)
+        if is_stopping or is_due:
             self._save(loop)
+        if is_stopping:
             raise Stopped("interrupted, the state is saved; --resume goes on")
-        if self.saving.is_due:
-            self._save(loop)
 
     def _report_epoch(self, loop: Loop, losses: Mapping[str, float]) -> None:
         row = {"loss": sum(losses.values()), **{f"loss/{t}": v for t, v in losses.items()}}

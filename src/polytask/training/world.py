@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from copy import copy
 from typing import Any
 
 import torch
@@ -67,6 +68,12 @@ class World:
         fabric.launch()
         return cls(fabric)
 
+    def alone(self) -> World:
+        """This process as if there were no other."""
+        made = copy(self)
+        made.rank, made.size = 0, 1
+        return made
+
     def leave(self) -> None:
         """Be one process again."""
         if self.size > 1 and torch.distributed.is_initialized():
@@ -93,11 +100,11 @@ class World:
         total: Tensor = self.fabric.all_reduce(value, reduce_op="sum")
         return total
 
-    def any(self, claim: bool) -> bool:
-        """Whether a claim holds in any process."""
+    def any(self, *claims: bool) -> list[bool]:
+        """Of each claim, whether it holds in any process."""
         if self.size == 1:
-            return claim
-        return bool(self.sum(torch.tensor(float(claim), device=self.device)))
+            return list(claims)
+        return [n > 0 for n in self.sum(torch.tensor(claims, device=self.device).float()).tolist()]
 
     def tell(self, value: Any) -> Any:
         """The first process's value, in every process."""

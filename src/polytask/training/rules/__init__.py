@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,18 @@ class UpdateRule(ABC):
         phase = loop.phase
         return loop.data.steps(phase.tasks, self.part(loop), phase.joint_pace)
 
-    def batches(self, loop: Loop, start: int) -> Generator[Batch, None, None]:
-        """The epoch's batches from step `start` on."""
+    def batches(
+        self, loop: Loop, start: int, only: Collection[str] | None = None
+    ) -> Generator[Batch, None, None]:
+        """The epoch's batches from step `start` on; `only` these tasks need their inputs made."""
         phase, part = loop.phase, self.part(loop)
         return loop.data.epoch(
-            loop.epoch, tasks=phase.tasks, part=part, joint_pace=phase.joint_pace, start=start
+            loop.epoch,
+            tasks=phase.tasks,
+            part=part,
+            joint_pace=phase.joint_pace,
+            start=start,
+            only=only,
         )
 
     @abstractmethod
@@ -53,6 +60,10 @@ class UpdateRule(ABC):
 
     def finish(self, loop: Loop) -> None:
         """Let the method hold those weights for good, at the end of the phase."""
+        del loop
+
+    def meet(self, loop: Loop) -> None:
+        """Let every process hold what each has trained alone; the state is saved next."""
         del loop
 
     def measured(self) -> dict[str, float]:

@@ -3,14 +3,13 @@
 Source: Kim, Lee, Song, eq. 7 to 10.
 Differs from the paper: copies take their steps in turn on the batches of joint training, so that a
 step has the learning rate and the images it would have there; which task is first and which is last
-is drawn anew each epoch.
+is drawn anew each epoch. Several processes train a share of the copies each, on whole batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from polytask.backbones.norm import BatchNorm
-from polytask.backbones.staged import StagedBackbone
+from polytask.backbones.staged import StagedBackbone, before_shrinking
 from polytask.batch import Batch
 from polytask.config.update import TemporalEnsemble
 from polytask.randomness import counter_hash, stable_hash
+from polytask.training.copies import Copy, Meeting, alone, owners, swapped, with_momentum
 from polytask.training.ensemble import combine, loss_ratios
 from polytask.training.rules import UpdateRule
 
@@ -29,17 +29,11 @@ if TYPE_CHECKING:
     from polytask.training.loop import Loop
 
 
-@dataclass
-class Copy:
-    """A task's own shared weights and buffers, made anew each epoch, and its optimizer's state of
-    those weights, which lasts."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    momentum: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 class Rule(UpdateRule):
     """An epoch trains a copy of the shared weights per task, then makes them one.
+
+    By `schedule: sequential` a task starts from where the one before it ended, the order being
+    drawn anew each epoch; what is not of the ensemble is then that of the last task.
 
     Convolutions before the map shrinks (`layers: pools`), or all shared weights, become the
     ensemble of equation 9; other shared weights the mean of the copies; a buffer that one copy
@@ -55,19 +49,22 @@ class Rule(UpdateRule):
         self.before: dict[str, float] = {}
         self.history: list[dict[str, Tensor]] = []
         self.found: dict[str, float] = {}
+        self.start: dict[str, Tensor] = {}  # the ensemble that a chain began its epoch from
+        self.meeting: Meeting | None = None
 
     # Training.
 
     def run(self, loop: Loop, start: int) -> None:
         shared = self._shared(loop)
-        for batch in self.batches(loop, start):
-            for task in batch.tasks:
-                if self._is_alone(loop):
-                    loop.step(batch)
-                else:
-                    self._step(loop, task, shared, batch)
-            loop.tick()
-        losses = {task: loop.sums[task] / loop.counts[task] for task in loop.sums}
+        if self._is_alone(loop):
+            for batch in self.batches(loop, start):
+                loop.step(batch)
+                loop.tick()
+        elif self.how.schedule == "sequential":
+            self._chain(loop, start, shared)
+        else:
+            self._side_by_side(loop, start, shared)
+        losses = loop.mean_losses()
         if not self._is_alone(loop):
             self._combine(loop, shared, losses)
         self.before = losses
@@ -78,8 +75,67 @@ class Rule(UpdateRule):
             for name, value in self._average().items():
                 _write(shared[name], value)
 
+    def _side_by_side(self, loop: Loop, start: int, shared: Mapping[str, nn.Parameter]) -> None:
+        """Every task trains its copy from the ensemble on; each process those that are its own."""
+        mine = self._mine(loop)
+        self.meeting = Meeting(loop) if self._is_split(loop) else None
+        for batch in self.batches(loop, start, only=mine):
+            with alone(loop) if self.meeting else nullcontext():
+                for task in batch.tasks:
+                    if task in mine:
+                        self._step(loop, task, shared, batch)
+            loop.tick()
+        self.meet(loop)
+        self.meeting = None
+
+    def _tasks(self, loop: Loop) -> list[str]:
+        return list(loop.phase.tasks or loop.method.tasks)
+
+    def _is_split(self, loop: Loop) -> bool:
+        """Whether processes share out the copies; else they share out the images of a step, as
+        they must where a balancer learns from all tasks."""
+        is_plain = not loop.balancer.state_dict()
+        return is_plain and 1 < loop.world.size <= len(self._tasks(loop))
+
+    def _mine(self, loop: Loop) -> list[str]:
+        tasks = self._tasks(loop)
+        if not self._is_split(loop):
+            return tasks
+        return [task for task, rank in owners(loop, tasks).items() if rank == loop.world.rank]
+
+    def meet(self, loop: Loop) -> None:
+        if self.meeting is not None:
+            self.meeting.hold(loop, self._shared(loop), self.copies, self._mine(loop))
+
+    def _chain(self, loop: Loop, start: int, shared: Mapping[str, nn.Parameter]) -> None:
+        """One task after another trains for an epoch of batches, K steps for each of a joint one's.
+
+        So a chain has the steps and the learning rates of copies side by side.
+        """
+        order, length = self._order(loop), self.steps(loop)
+        for turn in range(start * len(order), length * len(order)):
+            task, at = order[turn // length], turn % length
+            if turn == 0:
+                self.start = {name: p.detach().clone() for name, p in shared.items()}
+            if at == 0 or turn == start * len(order):
+                batches = self.batches(loop, at, only=[task])
+            copy, batch = self.copies.setdefault(task, Copy()), next(batches).of([task])
+            if batch.groups:
+                with with_momentum(loop, shared, copy.momentum):
+                    loop.step(batch)
+            if at == length - 1:
+                copy.tensors = {n: p.detach().clone() for n, p in shared.items()}
+            if (turn + 1) % len(order) == 0:
+                loop.tick()
+
+    def _order(self, loop: Loop) -> list[str]:
+        """The tasks in the order of the epoch, which decides which one is first and which last."""
+        tasks = self._tasks(loop)
+        key = stable_hash(loop.seed, loop.phase.name, "ensemble", loop.epoch)
+        return [tasks[k] for k in np.argsort(counter_hash(key, np.arange(len(tasks))))]
+
     def _is_alone(self, loop: Loop) -> bool:
-        return len(loop.phase.tasks or loop.method.tasks) == 1
+        return len(self._tasks(loop)) == 1
 
     def _shared(self, loop: Loop) -> dict[str, nn.Parameter]:
         """Trained parameters of two tasks or more by name; of one task, all but its head's."""
@@ -97,34 +153,36 @@ class Rule(UpdateRule):
         live = {**shared, **dict(loop.method.named_buffers())}
         if not copy.tensors:
             copy.tensors = {name: tensor.detach().clone() for name, tensor in live.items()}
-        with _swapped(live, copy.tensors), _momentum(loop, shared, copy.momentum):
+        with swapped(live, copy.tensors), with_momentum(loop, shared, copy.momentum):
             loop.step(batch.of([task]))
 
     def _combine(
         self, loop: Loop, shared: Mapping[str, nn.Parameter], losses: Mapping[str, float]
     ) -> None:
-        tasks = [task for task in losses if task in self.copies]
+        tasks = [task for task in self._tasks(loop) if task in losses]
         copies = [self.copies[task].tensors for task in tasks]
         ratios = loss_ratios(
             [losses[t] for t in tasks], [self.before.get(t, losses[t]) for t in tasks]
         )
-        key = stable_hash(loop.seed, loop.phase.name, "ensemble", loop.epoch)
-        order = np.argsort(counter_hash(key, np.arange(len(tasks))))
-        ends = (int(order[0]), int(order[-1]))
+        order = [task for task in self._order(loop) if task in tasks]
+        ends = (tasks.index(order[0]), tasks.index(order[-1]))
         names = self._ensemble_names(loop, shared)
+        start = self.start or shared
         alphas, impacts, betas = [], [], []
         for group in [[name] for name in names] if self.how.per_layer else [names]:
             stacked = torch.stack([_flat([copy[n] for n in group]) for copy in copies])
-            made = combine(_flat([shared[n] for n in group]), stacked, ratios, ends, self.how)
+            made = combine(_flat([start[n] for n in group]), stacked, ratios, ends, self.how)
             _unflatten(made.weights, [shared[n] for n in group])
             alphas.append(made.alpha)
             impacts.append(made.impact)
             betas.append(made.beta)
         alpha, impact = torch.stack(alphas).mean(0), torch.stack(impacts).mean(0)
-        for name in shared.keys() - set(names):
-            _write(shared[name], torch.stack([copy[name] for copy in copies]).mean(0))
-        for name, buffer in loop.method.named_buffers():
-            _write(buffer, _merged(buffer, [copy[name] for copy in copies], alpha))
+        if not self.start:  # of a chain, what is left is the last task's
+            for name in shared.keys() - set(names):
+                _write(shared[name], torch.stack([copy[name] for copy in copies]).mean(0))
+            for name, buffer in loop.method.named_buffers():
+                _write(buffer, _merged(buffer, [copy[name] for copy in copies], alpha))
+        self.start = {}
         for copy in self.copies.values():
             copy.tensors = {}
         self.found = {f"impact/{task}": float(m) for task, m in zip(tasks, impact, strict=True)}
@@ -163,7 +221,8 @@ class Rule(UpdateRule):
         for name, value in self._average().items():
             _write(shared[name], value)
         if self.how.norm_batches:
-            relearn_norms(loop, self.how.norm_batches)
+            with alone(loop) if self._is_split(loop) else nullcontext():
+                relearn_norms(loop, self.how.norm_batches)
 
     def _average(self) -> dict[str, Tensor]:
         """Equation 10; the mean of what there is before `average` epochs are over."""
@@ -186,29 +245,13 @@ class Rule(UpdateRule):
             "before": self.before,
             "history": self.history,
             "found": self.found,
+            "start": self.start,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.copies = {task: Copy(**copy) for task, copy in state["copies"].items()}
         self.before, self.history = dict(state["before"]), list(state["history"])
-        self.found = dict(state["found"])
-
-
-def before_shrinking(backbone: StagedBackbone) -> list[nn.Conv2d]:
-    """The last convolution of each unit after which the map shrinks, by a pool or a stride; of the
-    last unit too, which global pooling follows. Shortcuts do not count."""
-    found = []
-    strides = [backbone.info[name].stride for name in backbone.names]
-    following = [*strides[1:], strides[-1] + 1]
-    for (_, unit), stride, after in zip(backbone, strides, following, strict=True):
-        inside = [
-            layer
-            for name, layer in unit.named_modules()
-            if isinstance(layer, nn.Conv2d) and not name.startswith(("downsample", "shortcut"))
-        ]
-        if after > stride:
-            found += inside[-1:]
-    return found
+        self.found, self.start = dict(state["found"]), dict(state["start"])
 
 
 @torch.no_grad()
@@ -232,42 +275,6 @@ def relearn_norms(loop: Loop, batches: int) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     method.train(was_training)
-
-
-@contextmanager
-def _swapped(live: Mapping[str, Tensor], other: dict[str, Tensor]) -> Iterator[None]:
-    """Let the network's tensors be other ones inside; the others keep what became of them."""
-    own = {name: tensor.data for name, tensor in live.items()}
-    for name, tensor in live.items():
-        tensor.data = other[name]
-    try:
-        yield
-    finally:
-        for name, tensor in live.items():
-            tensor.data = own[name]
-
-
-@contextmanager
-def _momentum(
-    loop: Loop, shared: Mapping[str, nn.Parameter], own: dict[str, dict[str, Any]]
-) -> Iterator[None]:
-    """Let the optimizers have a copy's state of the shared weights inside."""
-    states = {
-        p: member.state
-        for member in loop.optimizers.members
-        for group in member.param_groups
-        for p in group["params"]
-    }
-    for name, parameter in shared.items():
-        if name in own:
-            states[parameter][parameter] = own[name]
-    try:
-        yield
-    finally:
-        for name, parameter in shared.items():
-            state = states[parameter].pop(parameter, None)
-            if state:
-                own[name] = state
 
 
 def _merged(base: Tensor, copies: list[Tensor], alpha: Tensor) -> Tensor:
