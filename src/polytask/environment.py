@@ -35,6 +35,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
+    "ray": ("ray",),
 }
 GIB = 2**30
 

@@ -24,9 +24,15 @@ def config(*keys, seeds=3, **more):
     return read_config({"tasks": tasks, "methods": methods, "seeds": seeds, **more}, options=False)
 
 
-def compare(chosen, folder, show=lambda event: None, check="check", **keywords):
+def compare(chosen, folder, show=lambda event: None, check="check", on="local", **keywords):
     comparison = Comparison(
-        chosen, folder, show, train="tiny_trainer:train", check=f"tiny_trainer:{check}"
+        chosen,
+        folder,
+        show,
+        train="tiny_trainer:train",
+        check=f"tiny_trainer:{check}",
+        devices=keywords.pop("devices", 1),
+        on=on,
     )
     return comparison.run(2, **keywords)
 

@@ -29,6 +29,14 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, metavar="N", help="Runs at once; what the machine bears."),
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="WHERE",
+        help="Where runs train: local, ray, or the address of a Ray cluster (ray://HOST:10001).",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where it stopped; nothing finished is repeated.")
 ]

@@ -21,6 +21,7 @@ def compare(
     overrides: Sequence[str] = (),
     jobs: int | None = None,
     devices: int = 1,
+    on: str = "local",
     resume: bool = False,
     overwrite: bool = False,
     progress: Show | None = None,
@@ -35,6 +36,7 @@ def compare(
         overrides: `key.path=value` on top of the config.
         jobs: runs to train at once; as many as cores and memory allow by default.
         devices: processes that each run trains in, one a GPU where there are any.
+        on: where runs train: `local`, `ray`, or the address of a Ray cluster.
         resume: go on with what is in the folder; a finished comparison is left as it is.
         overwrite: delete the run or comparison in the folder first.
         progress: is shown what happens; see `polytask.training.display`.
@@ -50,7 +52,8 @@ def compare(
 
     chosen = _read(config, overrides)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
-    comparison = Comparison(chosen, folder, progress or (lambda event: None), devices=devices)
+    show = progress or (lambda event: None)
+    comparison = Comparison(chosen, folder, show, devices=devices, on=on)
     results = comparison.run(jobs, resume=resume, overwrite=overwrite)
     places = (f"*/seed*/{RESULT}", f"{PRETRAINING}/*/seed*/{RESULT}")
     runs = [file.parent for place in places for file in sorted(folder.glob(place))]

@@ -13,13 +13,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from polytask import registry
-from polytask.compare.local import Local
 from polytask.compare.outcome import ERROR, RESULT, Outcome, read_cost, read_outcome, run_label
-from polytask.compare.pool import Pool
+from polytask.compare.pool import LOCAL, Pool
 from polytask.compare.results import RESULTS, TABLE, Results
 from polytask.compare.summary import BASELINE, Plan, Summary
 from polytask.compare.worker import Job, Reply, Setup
-from polytask.compare.workers import Home
 from polytask.config import Config
 from polytask.errors import RunError, UserError
 from polytask.training import output
@@ -38,7 +36,7 @@ class Comparison:
     """A config to compare by, and the folder of its runs.
 
     `train` and `check` name the functions that workers call (`module:name`): one trains a run, one
-    finds what is wrong with a config before anything is written.
+    finds what is wrong with a config before anything is written. `on` says where runs train.
     """
 
     def __init__(
@@ -49,9 +47,10 @@ class Comparison:
         train: str = TRAIN,
         check: str = CHECK,
         devices: int = 1,
+        on: str = LOCAL,
     ) -> None:
-        self.config, self.folder, self.show = config, folder, show
-        self.home: Home = Local(Setup(train, check, pickle.dumps(config), folder, devices))
+        self.config, self.folder, self.show, self.on = config, folder, show, on
+        self.setup = Setup(train, check, pickle.dumps(config), folder, devices)
         self.outcomes: dict[Job, Outcome] = {}
 
     def run(
@@ -74,8 +73,7 @@ class Comparison:
         if not waiting:
             with self._locked():
                 return self._sum_up()
-        size = min(at_once or self.home.default_jobs(len(waiting)), len(waiting))
-        with Pool(size, self.home, self.show) as pool:
+        with Pool.of(len(waiting), at_once, self.setup, self.on, self.show) as pool:
             pool.check()
             with self._locked():
                 # Another process may have come first while the input was checked.

@@ -30,9 +30,12 @@ class Local:
         self._started += 1
         return Process(self._setup, inbox, ",".join(dict.fromkeys(gpus)) or None)
 
-    def default_jobs(self, runs: int) -> int:
-        """As many as cores, memory and GPUs allow."""
-        return default_jobs(runs, self._setup.devices)
+    def size(self, runs: int, wanted: int | None) -> int:
+        """As many as wanted, else as cores, memory and GPUs allow."""
+        return min(runs, wanted or default_jobs(runs, self._setup.devices))
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class Process(Worker):

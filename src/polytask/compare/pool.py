@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 
-from polytask.compare.worker import Check, Job, Reply, Stop
+from polytask.compare.local import Local
+from polytask.compare.worker import Check, Job, Reply, Setup, Stop
 from polytask.compare.workers import Home, Inbox
-from polytask.errors import UserError
+from polytask.errors import Failed, UserError, nearest
 from polytask.training.progress import Message, Show
 
+LOCAL = "local"
+ADDRESS = re.compile(r"(ray://)?[^/\s]+:\d+")
 GRACE_SECONDS = 30.0  # for a run to save its state when told to stop
 
 
@@ -27,6 +31,12 @@ class Pool:
         self._inbox: Inbox = SimpleQueue()
         self._lost: set[Job] = set()
         self._workers = [home.start(self._inbox) for _ in range(size)]
+
+    @classmethod
+    def of(cls, runs: int, wanted: int | None, setup: Setup, on: str, show: Show) -> Pool:
+        """As many workers as `wanted`, or as serve some runs best, where `on` says."""
+        home = home_of(on, setup)
+        return cls(home.size(runs, wanted), home, show)
 
     def __enter__(self) -> Pool:
         return self
@@ -46,17 +56,21 @@ class Pool:
         finally:
             while self._workers:
                 self._workers.pop().end()
+            self._home.close()
 
     def check(self) -> None:
         """Let a worker check the config against the data and the methods.
 
         Raises:
             UserError: with every fault.
+            Failed: the worker died.
         """
         self._workers[0].give(Check())
         _, reply = self._next_reply()
         if reply.outcome == "wrong_input":
             raise UserError(reply.faults)
+        if reply.outcome == "lost":
+            raise Failed(reply.reason)
         if reply.outcome != "done":
             raise RuntimeError(reply.traceback or reply.reason)
 
@@ -97,6 +111,8 @@ class Pool:
                 job, reply = worker.job, Reply("lost", reason=worker.cause_of_death())
                 self._workers.remove(worker)
                 worker.end()
+            elif isinstance(message, UserError):  # where the worker is, nothing can be trained
+                raise message
             elif isinstance(message, Reply):
                 job, reply = worker.job, message
                 worker.job = None
@@ -105,3 +121,19 @@ class Pool:
                 continue
             if job is not None:
                 return job, reply
+
+
+def home_of(on: str, setup: Setup) -> Home:
+    """Where `--on` says that runs train: `local`, `ray`, or the address of a Ray cluster.
+
+    Raises:
+        UserError: it says nothing of the kind, or no cluster answers.
+    """
+    if on == LOCAL:
+        return Local(setup)
+    if on != "ray" and not ADDRESS.fullmatch(on):
+        expected = "expected local, ray or the address of a Ray cluster, as ray://HOST:10001"
+        raise UserError.at("--on", f'got "{on}"; {expected}.', nearest(on, (LOCAL, "ray")))
+    from polytask.compare.on_ray import Cluster
+
+    return Cluster(setup, on)

@@ -28,15 +28,17 @@ from polytask.training.progress import Progress, named
 class Setup:
     """The first message: functions by dotted path (`module:name`) and what all runs share.
 
-    The config is pickled apart: reading it imports torch, and meanwhile the worker must be able to
-    notice the end of its parent.
+    Runs are written below `folder`; those of a comparison learn from one another there. The config
+    is pickled apart: reading it imports torch, and meanwhile the worker must be able to notice the
+    end of its parent.
     """
 
     train: str
     check: str
     config: bytes
-    comparison: Path | None
+    folder: Path
     devices: int = 1
+    is_comparison: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class _Worker:
         self.is_stopping = False
         setup: Setup = pickle.load(source)
         threading.Thread(target=self.listen, daemon=True).start()
-        self.comparison, self.devices = setup.comparison, setup.devices
+        self.comparison = setup.folder if setup.is_comparison else None
+        self.devices = setup.devices
         self.config: Config = pickle.loads(setup.config)
         self.train, self.check = resolve(setup.train), resolve(setup.check)
 

@@ -18,7 +18,7 @@ class Worker(ABC):
     """A process and the job it has.
 
     What it says it puts into the inbox of its home's caller, with itself: events of a run, a
-    `Reply` when a job is over, and `None` when it has died.
+    `Reply` when a job is over, `None` when it has died, a `UserError` where it cannot serve.
     """
 
     job: Check | Job | None = None
@@ -48,8 +48,11 @@ class Worker(ABC):
 class Home(Protocol):
     """Where workers run."""
 
-    def start(self, inbox: Inbox) -> Worker:
-        """Start one more."""
+    def size(self, runs: int, wanted: int | None) -> int:
+        """How many of some runs to train at once; `wanted` is what the user says."""
 
-    def default_jobs(self, runs: int) -> int:
-        """How many of some runs to train at once."""
+    def start(self, inbox: Inbox) -> Worker:
+        """Start one more worker."""
+
+    def close(self) -> None:
+        """Leave; all workers have ended."""

@@ -10,7 +10,7 @@ search over the branches of `multi_path` finds in a budget.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -21,11 +21,9 @@ from filelock import FileLock, Timeout
 from polytask import tasks as task_kinds
 from polytask.budget import Budget, Unit, amount
 from polytask.compare.comparison import CHECK, TRAIN
-from polytask.compare.local import Local
 from polytask.compare.outcome import ERROR
-from polytask.compare.pool import Pool
+from polytask.compare.pool import LOCAL, Pool
 from polytask.compare.worker import Job, Reply, Setup
-from polytask.compare.workers import Home
 from polytask.config.search import SearchConfig, Value
 from polytask.cost import latencies, measure
 from polytask.cost.of_config import streams_of
@@ -65,6 +63,7 @@ def search(
     resume: bool = False,
     overwrite: bool = False,
     devices: int = 1,
+    on: str = LOCAL,
     train: str = TRAIN,
 ) -> Found:
     """Try what a config's `search` section describes.
@@ -77,6 +76,7 @@ def search(
         resume: go on with what is in the folder.
         overwrite: delete what is in the folder first.
         devices: processes that each network trains in, one a GPU where there are any.
+        on: where they train: `local`, `ray`, or the address of a Ray cluster.
         train: the function that trains a network, `module:name`.
 
     Raises:
@@ -95,8 +95,12 @@ def search(
         if not (resume and (folder / STORAGE).exists()):
             output.clear(folder)
             write_text(folder / output.CONFIG, config.dump())
-        home = Local(Setup(train, CHECK, pickle.dumps(config), None, devices))
-        return _Search(space, folder, show).run(home, jobs)
+        setup = Setup(train, CHECK, pickle.dumps(config), folder, devices, is_comparison=False)
+
+        def pool(runs: int) -> Pool:
+            return Pool.of(runs, jobs, setup, on, show)
+
+        return _Search(space, folder, show).run(pool)
 
 
 @contextmanager
@@ -136,14 +140,13 @@ class _Search:
         self.tasks = task_kinds.build(self.config.tasks)
         self.streams, self.stream_of = streams_of(self.config, self.tasks)
 
-    def run(self, home: Home, at_once: int | None) -> Found:
+    def run(self, make_pool: Callable[[int], Pool]) -> Found:
         with ExitStack() as stack, terminates_like_interrupt():
             pool: Pool | None = None
             while wave := self._wave():
                 jobs = self._jobs(wave)
                 if pool is None:
-                    size = min(at_once or home.default_jobs(len(jobs)), len(jobs))
-                    pool = stack.enter_context(Pool(size, home, self.show))
+                    pool = stack.enter_context(make_pool(len(jobs)))
                 self._train(pool, jobs, wave)
         trials = sorted([*self.study.trials, *self.open.values()], key=lambda t: t.number)
         found = Found.of(self.folder, self.unit, trials)
