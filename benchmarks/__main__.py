@@ -21,6 +21,7 @@ NAMES = (
     "columns",
     "memory",
     "ensemble",
+    "precision",
     "partial",
     "drop_rows",
     "path",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.step import DENSE, WORK
@@ -30,12 +31,18 @@ def run(rounds: int | None) -> Iterator[Result]:
         yield Result(f"memory: {work.name}", "by hand in PyTorch", found, Target(high=1.05))
 
 
-def peak(step: Callable[[], None]) -> int:
-    """The most bytes that are allocated at a time during a few first steps."""
+def peak(step: Callable[[], None], device: str = "cpu", held: int = 0) -> int:
+    """The most bytes that are allocated at a time during a few first steps; on a GPU, beyond those
+    that were `held` before the network was made."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(STEPS):
+            step()
+        return torch.cuda.max_memory_allocated() - held
     with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for _ in range(STEPS):
             step()
-    held = most = 0
+    most = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()

@@ -48,6 +48,18 @@ def ratios(ours: Iterable[float], theirs: Iterable[float], expected: float = 1.0
     return [mine / other / expected for mine, other in zip(ours, theirs, strict=True)]
 
 
+def clock_of(device: str) -> Clock:
+    """Seconds of the processor; on a GPU those on the wall, once all that it was told is done."""
+    return time.process_time if device == "cpu" else _synchronised
+
+
+def _synchronised() -> float:
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def all_cpu() -> float:
     """Processor seconds of this process and of all its children that have ended."""
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -27,6 +27,7 @@ from polytask.tasks.box import BoxOptions
 from polytask.tasks.classification import ClassificationOptions
 from polytask.tasks.segmentation import SegmentationOptions
 from polytask.tasks.task import Task, TaskOptions
+from polytask.training.compiled import compile_units
 from polytask.training.display import Lines
 from polytask.training.loop import Loop
 from polytask.training.progress import Progress
@@ -140,20 +141,29 @@ class Workload:
         name: str,
         options: Mapping[str, Any] | None = None,
         norm: str = "mixed",
-        balancing: str = "equal",
+        balancing: str | Mapping[str, Any] = "equal",
         turn: Turn = ANY,
+        device: str = "cpu",
+        train: Mapping[str, Any] | None = None,
     ) -> Training:
-        """A method of the registry, ready for its first step; phases before are without any."""
-        config, data, method = self.method(name, options, norm)
+        """A method of the registry, ready for its first step; phases before are without any.
+
+        `train` overrides how it is trained.
+        """
+        config, data, method = self.method(name, options, norm, train)
         config = config.model_copy(update={"balancing": balancing})
-        method = method.to(memory_format=torch.channels_last)
+        world = World.of(config.train.precision, accelerator=device)
+        method = method.to(world.device)
+        if config.train.channels_last:
+            method = method.to(memory_format=torch.channels_last)
+        if config.train.compile:
+            compile_units(method, config.train.compile, balancing)
         progress = Progress(Lines(io.StringIO()))
         progress.run_started(name, total_steps=1_000_000)
 
         def after_step(loop: Loop) -> None:
             progress.step(loop.updates, loop.last_losses)
 
-        world = World.of(accelerator="cpu")
         phases = method.plan(Schedule(EPOCHS)) if turn.phase else [Phase(epochs=EPOCHS)]
         for phase in phases:
             loop = Loop(config, method, data, world, phase, 0, after_step)
@@ -167,7 +177,11 @@ class Workload:
         return Training(loop, list(batches), turn.only)
 
     def method(
-        self, name: str, options: Mapping[str, Any] | None = None, norm: str = "mixed"
+        self,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        norm: str = "mixed",
+        train: Mapping[str, Any] | None = None,
     ) -> tuple[Config, Data, SharingMethod]:
         """A method with its initial weights, its config and its data."""
         home = {task: "images" if self.sets == 1 else task for task in TASKS}
@@ -184,7 +198,12 @@ class Workload:
             home,
             self._dense() if self.decoder else None,
             backbone={"name": self.backbone, "width": self.width, "stem": self.stem},
-            train={"batch": self.batch, "schedule": "constant", "optimizer": {"lr": 0.01}},
+            train={
+                "batch": self.batch,
+                "schedule": "constant",
+                "optimizer": {"lr": 0.01},
+                **(train or {}),
+            },
             norm=norm,
         )
         plain = default_entry(name, [])

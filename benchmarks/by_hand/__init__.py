@@ -50,8 +50,12 @@ class ByHand(nn.Module, ABC):
         self.optimizer.zero_grad()
         predictions = self(images, [len(each) for each in labels])
         self.losses = self.measured(predictions, labels)
-        self.total().backward()
+        self.go_back()
         self.optimizer.step()
+
+    def go_back(self) -> None:
+        """Leave gradients in the parameters."""
+        self.total().backward()
 
     def measured(self, predictions: list[Tensor], labels: list[Any]) -> list[Tensor]:
         """The loss of each task."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from small_methods import TASKS, batch_of, gradients, method_of
 
 from polytask.balancing import ALONE, build
 from polytask.batch import Batch, Group, Target
+from polytask.errors import UserError
 
 SUMS = {"animal": 3, "colour": 2, "shape": 3}  # labelled images of the whole batch
 
@@ -45,6 +47,7 @@ def half(batch, first):
 
 def step(balancer, method, batch, processes):
     balancer.zero_grad(set_to_none=True)
+    balancer.on_step(1, method)
     predictions = method(batch).predictions
     losses = {}
     for task in TASKS:
@@ -57,11 +60,21 @@ def step(balancer, method, batch, processes):
     return {**gradients(method), **{f"balancer{i}": g for i, g in enumerate(own)}}
 
 
+ON_FEATURES = {"on": "representation"}
+
+
 @pytest.mark.parametrize(
-    "name", ["equal", "dwa", "uncertainty", "geometric_mean", "gradnorm", "mgda", "excess_mtl"]
+    ("kind", "name"),
+    [
+        *product(
+            ["hard", "multi_exit"],
+            ["equal", "dwa", "uncertainty", "geometric_mean", "gradnorm", "mgda", "excess_mtl"],
+        ),
+        ("hard", {"mgda": ON_FEATURES}),
+        ("hard", {"aligned_mtl": ON_FEATURES}),
+    ],
 )
-@pytest.mark.parametrize("kind", ["hard", "multi_exit"])
-def test_two_processes_are_one(name, kind):
+def test_two_processes_are_one(kind, name):
     """Colour has labels in the first half only; batch norm is fixed."""
     batch = batch_of("integrated")
     methods = [method_of(kind).eval() for _ in range(3)]
@@ -85,3 +98,10 @@ def test_two_processes_are_one(name, kind):
         assert (value is None) == (not parts), parameter
         if value is not None:
             torch.testing.assert_close(sum(parts), value, rtol=1e-3, atol=1e-5, msg=parameter)
+
+
+def test_a_rule_that_reads_single_entries_has_no_features_of_other_processes():
+    method = method_of("hard")
+    balancer = build({"graddrop": ON_FEATURES}, method)
+    with pytest.raises(UserError, match=r"graddrop\.on: representation runs in one process"):
+        balancer.check_processes(2)

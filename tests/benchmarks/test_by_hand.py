@@ -7,6 +7,8 @@ import torch
 from benchmarks.step import DENSE, WORK
 from torch.testing import assert_close
 
+from benchmarks import balancers
+
 
 @pytest.mark.parametrize("work", [*WORK, *DENSE[:5]], ids=lambda work: work.name)
 def test_methods_train_as_their_mathematics_by_hand(work):
@@ -25,5 +27,19 @@ def test_methods_train_as_their_mathematics_by_hand(work):
         assert_close(parameter, other, rtol=1e-3, atol=1e-5)
     ours.step(second)
     theirs.step(second)
+    mine = torch.tensor(list(ours.loop.last_losses.values()))
+    assert_close(mine, torch.stack(theirs.losses).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in balancers.BY_HAND if n not in ("pcgrad", "cagrad")])
+def test_balancers_train_as_their_mathematics_by_hand(name):
+    """The second step is after what the first one taught the balancer."""
+    small = replace(balancers.WORK, side=16, batch=12)
+    ours = small.training("hard", balancing=name)
+    theirs = balancers.BY_HAND[name](small)
+    theirs.load(ours.loop.method)
+    for batch in ours.batches[:2]:
+        ours.step(batch)
+        theirs.step(batch)
     mine = torch.tensor(list(ours.loop.last_losses.values()))
     assert_close(mine, torch.stack(theirs.losses).detach(), rtol=1e-4, atol=1e-4)

@@ -41,12 +41,16 @@ CASES = {
     "ensemble": ({"hard": {"update": "temporal_ensemble"}}, {}),
     "multi_input": ("cross_stitch", {"mixing": "multi_input"}),
     "per_data": ("hard", {"norm": "per_data"}),
+    "adapters": ({"adapters": {"layers": "layer4", "rank": 2}}, {}),
+    "groups": ({"hard": {"groups": [["read_handwriting"], ["read_print"]]}}, {}),
+    "compiled": ("hard", {"train": {"compile": "eager"}}),
+    "representation": ("hard", {"balancing": {"pcgrad": {"on": "representation"}}}),
     **{
         name: ("hard", {"balancing": name}) for name in ("uncertainty", "dtp", "pcgrad", "graddrop")
     },
 }
 
-QUICK = ("hard", "packnet", "multi_input", "pcgrad")
+QUICK = ("hard", "packnet", "multi_input", "pcgrad", "representation")
 
 
 def config_of(case):
@@ -69,9 +73,10 @@ def config_of(case):
                 "batch": 26,
                 "optimizer": {"name": "sgd", "lr": 0.02},
                 "evaluate_every": 2,
+                **top.get("train", {}),
             },
             "seeds": 1,
-            **top,
+            **{key: value for key, value in top.items() if key != "train"},
         }
     )
 

@@ -57,6 +57,7 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(ctx, gradients[0])
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sum_over_processes(own: Tensor) -> Tensor:
     """`Current.sync` of torch's default process group, on any device."""
     total: Tensor = _Sum.apply(own)
@@ -172,15 +173,16 @@ class BatchNorm(nn.BatchNorm2d):
         bank = self.bank(self.current.key).first(x.shape[1])
         if self.training and self.current.sync is not None:
             return self._synchronised(x, bank, self.current.sync)
-        learns = self.training and x.numel() >= 2 * x.shape[1]
+        # Not a condition of its own, which a compiler could not tell where batches differ in size.
+        moves = self._count(bank) if self.training and x.numel() >= 2 * x.shape[1] else None
         return F.batch_norm(
             x,
             bank.mean,
             bank.var,
             bank.weight,
             bank.bias,
-            learns,
-            self._count(bank) if learns else 0.0,
+            moves is not None,
+            moves or 0.0,
             self.eps,
         )
 

@@ -128,6 +128,13 @@ class Balancer(nn.Module, ABC):
             UserError: with the balancer, the method and the reason.
         """
 
+    def check_processes(self, size: int) -> None:
+        """Refuse more processes than this balancer can add up.
+
+        Raises:
+            UserError: with the balancer and the reason.
+        """
+
     def on_step(self, key: int, method: SharingMethod) -> None:
         """Called before the forward pass of each step; `key` is a number drawn from (seed, phase,
         epoch, step) for what is random."""

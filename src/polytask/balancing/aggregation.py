@@ -96,6 +96,18 @@ class Aggregation(Balancer):
                 "expected on: parameters.",
             )
 
+    def check_processes(self, size: int) -> None:
+        from torchjd.aggregation import GramianWeightedAggregator
+
+        asks_products_alone = isinstance(self._make(len(self.tasks)), GramianWeightedAggregator)
+        if size > 1 and self.options.on == "representation" and not asks_products_alone:
+            raise UserError.at(
+                f"balancing.{self.name}.on",
+                "representation runs in one process with this rule, which reads single entries "
+                "of the gradients, and each process has those of other images.",
+                "Use on: parameters.",
+            )
+
     def weights(self, losses: Mapping[str, float]) -> Mapping[str, Tensor | float]:
         return dict.fromkeys(losses, 1.0)
 
@@ -114,8 +126,9 @@ class Aggregation(Balancer):
         processes: Processes = ALONE,
     ) -> None:
         present = list(self.global_values(losses, processes))
-        leaves = self._leaves(method, processes)
-        rows = Rows(leaves)
+        leaves = self._leaves(method)
+        # Parameters are those of all processes, features those of other images.
+        rows = Rows(leaves, ALONE if self.cut is None else processes)
         for task in present:
             if task in losses:
                 run_back(losses[task], keep=task != present[-1] or penalty is not None)
@@ -127,31 +140,26 @@ class Aggregation(Balancer):
             self.cut = None
         run_back(penalty)
 
-    def _leaves(self, method: SharingMethod, processes: Processes) -> list[Tensor]:
-        if self.cut is None:
-            shared = method.shared()
-            return [p for p in method.parameters() if p in shared and p.requires_grad]
-        if processes.size > 1:
-            raise UserError.at(
-                f"balancing.{self.name}.on",
-                "representation runs in one process, as each has other images.",
-                "Use on: parameters.",
-            )
-        return self.cut.leaves
+    def _leaves(self, method: SharingMethod) -> list[Tensor]:
+        if self.cut is not None:
+            return self.cut.leaves
+        shared = method.shared()
+        return [p for p in method.parameters() if p in shared and p.requires_grad]
 
     @torch.no_grad()
     def aggregate(self, rows: Rows, processes: Processes = ALONE) -> list[Tensor | None]:
         """This process's part of each leaf's gradient; the parts of all are added up later.
 
-        A leaf that no row reaches has none.
+        A leaf that no row reaches has none. Leaves that other processes do not have get the whole.
         """
-        rows.sum_over(processes)
+        if rows.others.size == 1:
+            rows.sum_over(processes)
         finite = rows.finite()
         # Where no row is finite the step is a plain one, which tells that training diverged.
         chosen = rows.only(finite) if finite else rows
         ruled = self._ruled(tuple(finite), chosen) if len(finite) > 1 else None
         found = chosen.weighted([1.0] * len(chosen.by_task)) if ruled is None else ruled
-        if processes.size == 1:
+        if processes.size == 1 or rows.others.size > 1:
             return found
         return [None if gradient is None else gradient / processes.size for gradient in found]
 

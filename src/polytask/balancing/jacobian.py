@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.balancing import Processes
+from polytask.balancing import ALONE, Processes
 
 
 class Rows:
-    """The Jacobian over some leaves, a row a task, as the gradients that backward passes leave."""
+    """The Jacobian over some leaves, a row a task, as the gradients that backward passes leave.
 
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
-        self.leaves = leaves
+    `others` are the processes that hold other columns: features of other images.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], others: Processes = ALONE) -> None:
+        self.leaves, self.others = leaves, others
         self.by_task: dict[str, list[Tensor | None]] = {}
 
     @property
@@ -32,7 +35,7 @@ class Rows:
 
     def only(self, tasks: Sequence[str]) -> Rows:
         """The rows of some tasks."""
-        chosen = Rows(self.leaves)
+        chosen = Rows(self.leaves, self.others)
         chosen.by_task = {task: self.by_task[task] for task in tasks}
         return chosen
 
@@ -49,12 +52,15 @@ class Rows:
 
     def finite(self) -> list[str]:
         """The tasks that reach some leaf, and with a finite gradient."""
-        found = []
-        for task, row in self.by_task.items():
-            squares = [torch.dot(g.flatten(), g.flatten()) for g in row if g is not None]
-            if squares and math.isfinite(torch.stack(squares).sum()):
-                found.append(task)
-        return found
+        squares = torch.zeros(len(self.by_task), device=self.device)
+        reached = torch.zeros_like(squares)
+        for i, row in enumerate(self.by_task.values()):
+            found = [torch.dot(g.flatten(), g.flatten()) for g in row if g is not None]
+            if found:
+                squares[i], reached[i] = torch.stack(found).sum(), 1.0
+        totals, counts = self.others.sum(torch.stack([squares, reached])).tolist()
+        listed = zip(self.by_task, totals, counts, strict=True)
+        return [task for task, total, count in listed if count and math.isfinite(total)]
 
     def gramian(self) -> Tensor:
         """The products of all pairs of rows [K, K]."""
@@ -66,7 +72,7 @@ class Rows:
                 products = [torch.dot(a.flatten(), b.flatten()) for a, b in pairs if b is not None]
                 if products:
                     made[i, j] = made[j, i] = torch.stack(products).sum()
-        return made
+        return self.others.sum(made)
 
     def weighted(self, weights: Sequence[float]) -> list[Tensor | None]:
         """Σ weight · row for each leaf; uses the rows up."""
@@ -78,6 +84,9 @@ class Rows:
                     found[column] = gradient.mul_(weight)
                 elif gradient is not None and before is not None:
                     before.add_(gradient, alpha=weight)
+        if self.others.size > 1:  # the pass through the trunk is then one of all processes
+            pairs = zip(found, self.leaves, strict=True)
+            return [torch.zeros_like(leaf) if made is None else made for made, leaf in pairs]
         return found
 
     def jacobian(self) -> Tensor:

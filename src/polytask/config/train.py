@@ -195,6 +195,11 @@ class TrainConfig(Section):
     channels_last: bool = Field(
         True, description="the memory layout that is fastest on most devices"
     )
+    compile: bool | Literal["inductor", "aot_eager", "eager"] = Field(
+        False,
+        description="torch.compile of the backbones' units; true is its backend inductor, which "
+        "needs a C++ compiler on CPUs and Triton on GPUs",
+    )
 
     @field_validator("warmup")
     @classmethod

@@ -18,6 +18,7 @@ from polytask.phase import Phase, Schedule
 from polytask.sharing.build import build_method
 from polytask.sharing.method import SharingMethod
 from polytask.tasks.task import Task
+from polytask.training.compiled import check_compiler, compile_units
 from polytask.training.routes import transferred
 from polytask.training.start import check_transfer, source_of, start_of
 from polytask.training.world import World
@@ -66,6 +67,10 @@ class Assembly:
         if world.size > 1 and config.train.sync_norm:
             for norm in (m for m in self.method.modules() if isinstance(m, BatchNorm)):
                 norm.current.sync = sum_over_processes
+        if config.train.compile:
+            check_compiler(config.train.compile, world.device, config.place("train", "compile"))
+            balancing = entry.options.balancing or config.balancing
+            compile_units(self.method, config.train.compile, balancing)
         if any(type(task).planned is not Task.planned for task in self.tasks.values()):
             self.plan(self.untrained_single_paths)  # refused before anything is written
 

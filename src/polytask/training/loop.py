@@ -68,6 +68,7 @@ class Loop:
         chosen = method.options.balancing or config.balancing
         balancing = chosen if phase.forward is None else "equal"
         self.balancer = build_balancer(balancing, method).to(world.device)
+        self.balancer.check_processes(world.size)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(
             {
