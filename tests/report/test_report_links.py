@@ -74,7 +74,7 @@ def test_the_page_of_affinities_is_self_contained_and_safe():
     names = ["a", "<b>"]
     pair = {a: dict.fromkeys(names, 0.5) for a in names}
     found = {"tasks": names, "look_ahead": pair, "cosine": pair, "steps": 3, "groups": [names]}
-    page = affinity_page(found, "methods: []")
+    page = affinity_page(found, "measured on 3 steps; 1 of 2", "methods: []")
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|https?://", page.split("</style>")[1])
     assert "50.000 %" in page

@@ -8,7 +8,7 @@ import torch
 from polytask.batch import Batch
 from polytask.config import read_config
 from polytask.errors import UserError
-from polytask.search.affinity import Probe, Sums, measure_affinity
+from polytask.search.affinity import Affinity, Probe, Sums, measure_affinity
 from polytask.training.loop import Loop
 from polytask.training.run import Run
 
@@ -121,3 +121,19 @@ def test_margins_are_standard_errors():
 def test_a_single_task_has_nobody_to_help():
     with pytest.raises(UserError, match="got one task"):
         measure_affinity(scenes(("shape",)))
+
+
+def test_what_can_be_told_from_chance():
+    """Effects on others that exceed their margin; one measurement has none and tells nothing."""
+    effects, margins = [[0.9, -0.2, 0.1], [0.0, 0.9, 0.3], [0.1, 0.1, 0.9]], [[0.1] * 3] * 3
+    found = Affinity(["a", "b", "c"], effects, margins, effects, 40, [["a", "b", "c"]], 0.0)
+    assert found.clear == [("a", "b"), ("b", "c")]
+    assert "measured on 40 steps; 2 of 6" in found.certainty
+    once = Affinity(["a", "b", "c"], effects, [[0.0] * 3] * 3, effects, 1, [["a", "b", "c"]], 0.0)
+    assert once.clear == []
+
+
+@pytest.mark.parametrize(("every", "measured"), [(None, 6), (2, 3)])
+def test_a_short_run_is_measured_at_every_step(every, measured):
+    """Sixty images less those held out, in batches of 16, twice: six steps."""
+    assert measure_affinity(scenes(), every=every).steps == measured

@@ -21,8 +21,13 @@ def affinity(
         int, typer.Option(min=1, metavar="N", help="The most groups of tasks to propose.")
     ] = 2,
     every: Annotated[
-        int, typer.Option(min=1, metavar="STEPS", help="Steps between measurements.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="STEPS",
+            help="Steps between measurements; 10, or fewer for 30 measurements in all.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="K", help="The seed of the run.")] = 0,
     out: Annotated[
         Path | None,
@@ -61,7 +66,7 @@ def affinity(
         file = out if out.suffix == ".json" else out / FILE
         page = file.with_suffix(".html")
         write_json(file, found.as_dict())
-        write_text(page, affinity_page(found.as_dict(), method))
+        write_text(page, affinity_page(found.as_dict(), found.certainty, method))
         say(f"page: {page}")
         say(f"a method's option takes the proposal up: groups: {file}")
     if json:
@@ -75,7 +80,8 @@ def affinity(
         ("cosine", *found.tasks), [[task, *(f"{c:+.3f}" for c in row)] for task, row in cosines]
     )
     show("")
-    show(f"measured on {found.steps} steps; groups for {networks} networks or fewer: {groups}")
+    show(found.certainty)
+    show(f"groups for {networks} networks or fewer: {groups}")
     show(method)
 
 

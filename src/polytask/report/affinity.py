@@ -26,7 +26,7 @@ PAGE = """<!DOCTYPE html>
 <header>
 <h1>Which tasks help which</h1>
 <p class="headline">Train together: {groups}</p>
-<p class="lead">Means over {steps} steps of one network that learns all tasks.</p>
+<p class="lead">One network that learns all tasks, {certainty}.</p>
 </header>
 <main>
 <section>
@@ -36,7 +36,7 @@ takes away; below 0 it harms</span></figcaption>{look_ahead}</figure>
 <figure><figcaption>Cosine <span class="of">of the gradients of two tasks</span></figcaption>
 {cosine}</figure>
 </div>
-<pre tabindex="0">{method}</pre>
+<pre tabindex="0" style="white-space: pre-wrap">{method}</pre>
 </section>
 </main>
 </body>
@@ -44,24 +44,24 @@ takes away; below 0 it harms</span></figcaption>{look_ahead}</figure>
 """
 
 
-def affinity_page(found: Mapping[str, Any], method: str) -> str:
+def affinity_page(found: Mapping[str, Any], certainty: str, method: str) -> str:
     """The page as HTML.
 
     Args:
         found: what `polytask affinity --json` prints.
+        certainty: how much of it can be told from chance.
         method: the line of a config that takes the proposal up.
     """
     tasks = list(found["tasks"])
     look = looks(["affinity"])["affinity"]
     percent = [[100 * value for value in row.values()] for row in found["look_ahead"].values()]
     cosine = [list(row.values()) for row in found["cosine"].values()]
-    steps = [f"a step for {task}" for task in tasks]
     return PAGE.format(
         tasks=escape(", ".join(tasks)),
         style=STYLE.read_text("utf-8"),
         groups=escape("; ".join(" + ".join(group) for group in found["groups"])),
-        steps=found["steps"],
-        look_ahead=matrix_figure(steps, tasks, percent, look, "Look-ahead affinity", " %"),
+        certainty=escape(certainty),
+        look_ahead=matrix_figure(tasks, tasks, percent, look, "Look-ahead affinity", " %"),
         cosine=matrix_figure(tasks, tasks, cosine, look, "Cosine of gradients"),
         method=escape(method),
     )

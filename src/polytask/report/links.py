@@ -65,8 +65,8 @@ def link_figures(plots: Path, look: Look) -> Iterator[tuple[str, str]]:
         shown = {name: facts[key] for name, facts in layers.items() if facts["is_shareable"]}
         if shown:
             epochs = [str(epoch) for epoch in range(len(next(iter(shown.values()))))]
-            svg = matrix_figure(list(shown), epochs, list(shown.values()), look, f"{key}: {words}")
-            yield f"{key}: {words}", svg
+            title, ratios = f"{key}: {words}", list(shown.values())
+            yield title, matrix_figure(list(shown), epochs, ratios, look, title, most=1.0)
 
 
 def _matrices(links: Mapping[str, Any], look: Look) -> Iterator[tuple[str, str]]:

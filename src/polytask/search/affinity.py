@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polytask.config.models import Config
 
 METHOD = "hard"
+MEASUREMENTS = 30  # that a run takes where it has as many steps
 Matrix = list[list[float]]
 
 
@@ -47,6 +48,25 @@ class Affinity:
     groups: list[list[str]]
     gain: float
 
+    @property
+    def clear(self) -> list[tuple[str, str]]:
+        """The pairs (who acts, on whom) whose effect is larger than its margin."""
+        return [
+            (one, other)
+            for i, one in enumerate(self.tasks)
+            for j, other in enumerate(self.tasks)
+            if i != j and abs(self.look_ahead[i][j]) > self.margin[i][j] > 0
+        ]
+
+    @property
+    def certainty(self) -> str:
+        """How much of the matrix can be told from chance, in words."""
+        pairs = len(self.tasks) * (len(self.tasks) - 1)
+        return (
+            f"measured on {self.steps} steps; {len(self.clear)} of {pairs} effects on another task "
+            "are larger than their margin"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, matrices by name of task."""
         return {
@@ -55,6 +75,7 @@ class Affinity:
             "margin": self._by_name(self.margin),
             "cosine": self._by_name(self.cosine),
             "steps": self.steps,
+            "clear": [list(pair) for pair in self.clear],
             "groups": self.groups,
             "gain": self.gain,
         }
@@ -67,16 +88,17 @@ class Affinity:
 def measure_affinity(
     config: Config,
     networks: int = 2,
-    every: int = 10,
+    every: int | None = None,
     seed: int = 0,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Affinity:
-    """Train `hard` once on a config's tasks; measure every `every` steps, and propose groups.
+    """Train `hard` once on a config's tasks; measure now and then, and propose groups.
 
     Args:
         config: of which `methods` and `seeds` do not count.
         networks: the most groups that are proposed.
-        every: measuring costs about as much as one more step per task.
+        every: steps between measurements, each of which costs about as much as one more step per
+            task; 10, or fewer where the run would be over before it is measured 30 times.
         seed: of the run.
         on_epoch: told the number of every epoch that is over.
 
@@ -90,7 +112,8 @@ def measure_affinity(
     run = Run.alone(config, config.method(METHOD), seed)
     (phase,) = run.plan(run.untrained_single_paths)
     loop = _Watched(config, run.method, run.data, run.world, phase, seed, lambda _: None)
-    loop.probe = Probe(list(run.tasks), every)
+    most = max(1, min(10, phase.epochs * loop.steps // MEASUREMENTS))
+    loop.probe = Probe(list(run.tasks), every or most)
     while not loop.is_done:
         loop.run_epoch()
         on_epoch(loop.epoch)

@@ -19,8 +19,8 @@ from polytask.training.dry_run import dry_run
 PRECISE = {"optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}, "clip": 1.0}
 
 
-def at_update(updates):
-    return SimpleNamespace(updates=updates)
+def at_update(updates, step_in_epoch=1):
+    return SimpleNamespace(updates=updates, step_in_epoch=step_in_epoch)
 
 
 def weights(folder):
@@ -98,17 +98,26 @@ def test_how_much_is_shared_at_the_start(build, init):
         assert (layer["participation"][0], layer["compression"][0]) == pytest.approx(wanted)
 
 
-def test_pairs_are_searched_every_so_many_updates(build):
-    method = build("kernel_sharing", {"refresh_every": 3, "threshold": 0.9})
+@pytest.mark.parametrize(
+    ("update", "step_in_epoch", "found"),
+    [
+        ("functional", 1, [True, True, False]),
+        ("functional", 0, [False] * 3),
+        ("inplace", 0, [False] * 3),
+    ],
+)
+def test_pairs_are_searched_every_so_many_updates(build, update, step_in_epoch, found):
+    """And at the first step of every epoch, so that what an epoch shared is never older."""
+    method = build("kernel_sharing", {"refresh_every": 3, "threshold": 0.9, "update": update})
     bank = next(iter(method.banks.values()))
     with torch.no_grad():
         for weight in method.columns["b"].parameters():
             weight.neg_()
-    found = []
+    linked = []
     for updates in (1, 2, 3):
-        method.before_forward(at_update(updates))
-        found.append(bool(bank.linked(0, 1).any()))
-    assert found == [True, True, False]
+        method.before_forward(at_update(updates, step_in_epoch))
+        linked.append(bool(bank.linked(0, 1).any()))
+    assert linked == found
 
 
 # Gradients and paths.

@@ -18,6 +18,7 @@ def matrix_figure(
     look: Look,
     title: str,
     unit: str = "",
+    most: float | None = None,
 ) -> str:
     """Cells as dark as their value is far from 0.
 
@@ -28,10 +29,11 @@ def matrix_figure(
         look: whose colour the cells have.
         title: what is shown, in words.
         unit: behind a value in its tooltip.
+        most: the value of the darkest cells; the greatest that there is unless given.
     """
     from matplotlib.patches import Rectangle
 
-    most = max((abs(x) for row in values for x in row), default=0.0) or 1.0
+    most = most or max((abs(x) for row in values for x in row), default=0.0) or 1.0
     with style():
         chart = Chart(TOP + ROW * len(rows) + 6)
         axes = chart.axes(LABEL, TOP, 6, 6, xlim=(0, len(columns)), ylim=(len(rows), 0))
