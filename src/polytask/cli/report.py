@@ -1,4 +1,4 @@
-"""polytask report: the page of a run or comparison, rebuilt from its files."""
+"""polytask report: the page of a run, a comparison or a search, rebuilt from its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from polytask.cli.console import show
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or comparison folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of a run, a comparison or a search.")
+    ],
 ) -> None:
     """Rebuild report.html from a folder's files."""
     from polytask.report import report as write

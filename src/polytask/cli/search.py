@@ -53,6 +53,9 @@ def search(
     folder = out or Path("runs") / read.name
     with display() as shown:
         found = run(read, folder, shown, jobs, resume=resume, overwrite=overwrite, devices=devices)
+    from polytask.report import report
+
+    say(f"page: {report(folder)}")
     if json:
         show_json(found.as_dict())
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from polytask.report import answers, drawings, numbers, sections, wording
 from polytask.report.folder import Folder, read_folder
 from polytask.report.palette import looks
+from polytask.report.trials import trials_page
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -48,13 +49,14 @@ EXPECTED = {
 
 
 def report(folder: str | Path) -> Path:
-    """Write `report.html` into a run or comparison folder and return its path.
+    """Write `report.html` into the folder of a run, a comparison or a search; return its path.
 
     Raises:
-        RunError: the folder does not exist, or holds neither.
+        RunError: the folder does not exist, or holds none of them.
     """
     folder = Path(folder)
-    page = render(read_folder(folder))
+    found = folder / "search.json"
+    page = trials_page(found) if found.exists() else render(read_folder(folder))
     path = folder / "report.html"
     partial = folder / f".report.html.{os.getpid()}"
     try:
