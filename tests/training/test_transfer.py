@@ -11,6 +11,7 @@ from polytask import training
 from polytask.config import read_config
 from polytask.data.prepare import IMAGENET
 from polytask.errors import UserError
+from polytask.training.pretrain import pretrain
 from polytask.training.routes import Teacher, maps_of
 from polytask.training.run import Run, Stopped, train_run
 from polytask.training.source import in_common, read_source
@@ -23,6 +24,8 @@ SGD = {"name": "sgd", "lr": 0.05}
 def target(by, run, kind="classification", **backbone):
     """A target of one task, with the method that learns from a run beside the one that does not."""
     transfer = {"run": str(run), "by": by, "hidden": [16]}
+    if by == "latent":
+        transfer |= {"by": "soft_targets", "latent": True}
     data = {"hand": {"source": "digits", "fraction": 0.1, "size": 12}}
     task = {"kind": kind, "data": "hand"}
     if kind != "classification":
@@ -110,7 +113,7 @@ def test_a_teacher_sees_images_as_in_its_own_run(source, tmp_path):
     assert start.normalisation != theirs.normalisation
 
 
-@pytest.mark.parametrize("by", ["fine_tune", "soft_targets", "fsp"])
+@pytest.mark.parametrize("by", ["fine_tune", "soft_targets", "latent", "fsp"])
 def test_stopped_in_every_phase_a_transfer_ends_in_the_same_bits(by, source, tmp_path):
     config = target(by, source)
     entry = config.method("hard")
@@ -120,7 +123,7 @@ def test_stopped_in_every_phase_a_transfer_ends_in_the_same_bits(by, source, tmp
 
     straight, folder = run("straight")
     steps = sum(row["split"] == "train" for row in rows(folder)) * 4  # 4 steps an epoch
-    for stop in range(3, steps, 4 if by == "fine_tune" else 3):
+    for stop in range(3, steps, 3 if by in ("soft_targets", "fsp") else 4):
         with pytest.raises(Stopped):
             run("stopped", resume=True, stop_after=stop)
     resumed, other = run("stopped", resume=True)
@@ -130,7 +133,7 @@ def test_stopped_in_every_phase_a_transfer_ends_in_the_same_bits(by, source, tmp
     assert straight["probe"] == resumed["probe"]
     assert set(straight["probe"]["look"]) == {"linear_probe", "knn"}
     assert straight["extra_samples"] == (
-        0 if by == "fine_tune" else straight["samples"]["look"] / 2
+        straight["samples"]["look"] / 2 if by in ("soft_targets", "fsp") else 0
     )
 
 
@@ -169,7 +172,7 @@ def test_other_targets_are_served_too(by, kind, source, tmp_path):
     assert trained[1]["loss/look"] < trained[0]["loss/look"]
 
 
-@pytest.mark.parametrize("teacher", ["alexnet", "vgg16", "resnet50"])
+@pytest.mark.parametrize("teacher", ["alexnet", "vgg16", "resnet50", "resnet26"])
 def test_pairs_of_unlike_networks_build_and_learn(teacher):
     """A reduced AlexNet learns from the encoders that the paper has."""
     from polytask import backbones
@@ -185,6 +188,33 @@ def test_pairs_of_unlike_networks_build_and_learn(teacher):
     loss = fsp_loss(adapters(maps_of(own, images, taps[0])), maps_of(theirs, images, taps[1]), True)
     loss.sum().backward()
     assert all(p.grad is not None for p in own.unit("features.0").parameters())
+
+
+@pytest.mark.parametrize("by", ["fsp", "latent"])
+def test_resnet26_without_labels_teaches_a_reduced_alexnet(by, tmp_path):
+    """The published pair of table 4, from pretext tasks to another network."""
+    data = {"hand": {"source": "digits", "fraction": 0.1, "size": 32}}
+    pretext = {"turn": {"kind": "rotation", "data": "hand", "hidden": 8}}
+    encoder = {"name": "resnet26", "stem": "small", "width": 0.0625}
+    train = {"epochs": 1, "batch": 32, "optimizer": {**SGD, "lr": 0.01}}
+    source = {"data": data, "tasks": pretext, "backbone": encoder, "train": train, "seeds": 1}
+    pretrain(read_config(source), out=tmp_path / "source")
+    small = {"name": "alexnet_reduced", "width": 0.25}
+    transfer = {"latent": by == "latent", "temperature": 2}
+    student = {
+        **source,
+        "backbone": small,
+        "tasks": {"look": {"kind": "classification", "data": "hand"}},
+        "methods": [{"hard": {"transfer": transfer}}],
+    }
+    route = "fsp" if by == "fsp" else "soft_targets"
+    out = tmp_path / "student"
+    result = training.transfer(tmp_path / "source", read_config(student), route, out=out)
+    phases = [row["phase"] for row in rows(out) if row["split"] == "train"]
+    assert phases == (["fsp", "joint"] if by == "fsp" else ["joint"])
+    assert set(result["probe"]["look"]) == {"linear_probe", "knn"}
+    names = load_file(out / "model.safetensors")
+    assert not [name for name in names if "projection" in name or "adapter" in name]
 
 
 def test_what_cannot_be_transferred_says_so(source, tmp_path):

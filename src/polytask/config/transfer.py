@@ -28,6 +28,10 @@ class TransferOptions(BaseModel):
     temperature: float = Field(4.0, gt=0, description="soft_targets: softening of both answers")
     weight: float = Field(0.5, ge=0, le=1, description="soft_targets: share of the teacher's part")
     hidden: list[int] = Field([512, 256], description="soft_targets: hidden layers of the header")
+    latent: bool = Field(
+        False,
+        description="soft_targets: the run's channels teach in place of a header's answers",
+    )
     scale: Literal["relative", "literal"] = Field(
         "relative", description="fsp: a pair's loss as a share of the teacher's, or as the paper's"
     )

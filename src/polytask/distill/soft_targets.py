@@ -47,4 +47,13 @@ def soft_label_loss(
     return soft_target_loss(pairs[0], pairs[1], temperature, direction, t2).mean(1)
 
 
+def latent_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(softmax(v_t / T) ‖ softmax(v_s / T)) of pooled features [R, C], one value each [R].
+
+    For teachers without classes: their channels take the place of classes (Kim, Lee, Song train
+    theirs without labels and do not say how such a one has soft targets).
+    """
+    return soft_target_loss(student, teacher, temperature, t2=True)
+
+
 BY_KIND = {"classification": soft_target_loss, "multilabel": soft_label_loss}

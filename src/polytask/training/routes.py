@@ -6,9 +6,8 @@ Source: Hinton, Vinyals, Dean 2015 (soft targets); Yim et al., CVPR 2017
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ from polytask.backbones.staged import StagedBackbone, State
 from polytask.batch import Batch, Group, Target
 from polytask.config.train import TrainConfig
 from polytask.config.transfer import TransferOptions
-from polytask.data.augment import IGNORED
 from polytask.data.pipeline import Data
 from polytask.data.prepare import Normalisation
 from polytask.distill.fsp import Adapters, fsp_loss, taps_for
 from polytask.distill.probe import probe
-from polytask.distill.soft_targets import soft_label_loss, soft_target_loss
+from polytask.distill.soft_answers import SOFT
+from polytask.distill.soft_targets import latent_loss
 from polytask.errors import UserError, one_of
 from polytask.loss import Term
 from polytask.phase import Phase
@@ -36,7 +35,6 @@ from polytask.training.source import Source
 ENCODERS = (r"^(backbone|columns)\.", r"^modules\.adapters\.")
 CLIP = 1.0
 HEADERS = (r"^modules\.headers\.",)
-Soft: TypeAlias = "Callable[[Task, Tensor, Tensor, Any, float], Tensor]"
 
 
 def transferred(
@@ -63,6 +61,8 @@ def transferred(
     epochs = options.epochs or train.epochs
     if options.by == "fsp":
         return [_matching(method, teacher, options, epochs, train.clip), *phases]
+    if options.latent:
+        return _with_latents(phases, method, teacher, options)
     with_header, headers = _with_header(method, teacher, options, epochs)
     return [with_header, *(_softened(p, method, teacher, headers, options) for p in phases)]
 
@@ -80,12 +80,14 @@ def check(method: SharingMethod, source: Source, options: TransferOptions, place
         size = method.setting.input_of(task)
         source.encoder((size.height, size.width)).shapes(3, size.height, size.width)
     others = [f"{name} ({t.kind})" for name, t in method.tasks.items() if t.kind not in SOFT]
-    if options.by == "soft_targets" and others:
+    if options.by == "soft_targets" and others and not options.latent:
         raise UserError.at(
             place,
             f"soft_targets serves {one_of(SOFT)}; got {', '.join(others)}.",
-            "Use fine_tune or fsp.",
+            "Use fine_tune, fsp, or soft_targets with latent: true.",
         )
+    if options.by == "soft_targets" and options.latent and not isinstance(method, Trunk):
+        raise UserError.at(place, "latent reads the last map of a trunk; the method has none.")
     if options.by == "fsp" and any(encoder_of(method, task) is None for task in method.tasks):
         raise UserError.at(
             place, "fsp relates the maps of a task's one backbone; here it has several."
@@ -244,6 +246,46 @@ def _set_stream(method: SharingMethod, task: str, stream: str) -> None:
         method.current.key = stream
 
 
+# Latent soft targets: the teacher's own channels teach, without a header.
+
+
+def _with_latents(
+    phases: Sequence[Phase], method: SharingMethod, teacher: Teacher, options: TransferOptions
+) -> list[Phase]:
+    assert isinstance(method, Trunk)
+    (theirs,) = teacher.last(1)
+    projections = nn.ModuleDict()
+    for name in method.tasks:
+        channels, _, _ = method.shapes[name][method.taps(name)[-1]]
+        with method.setting.seeded("projection", name):
+            projections[name] = nn.Linear(channels, teacher.encoder.info[theirs].channels)
+
+    def resemble(batch: Batch, outputs: Outputs) -> list[Term]:
+        terms = []
+        for name, group, target in batch:
+            if name not in outputs.features or target.value is None:
+                continue
+            (maps,) = teacher.maps(_rows(group, target), [theirs])
+            own = projections[name](outputs.features[name].mean((2, 3)))
+            apart = latent_loss(own, maps.mean((2, 3)), options.temperature)
+            terms.append(Term("latent", name, options.weight * apart))
+            loss, weight = method.tasks[name].loss(outputs.predictions[name], target.value)
+            terms.append(Term("latent", name, -options.weight * loss, weight))
+        return terms
+
+    return [
+        replace(
+            phase,
+            terms=[*phase.terms, resemble],
+            modules={**phase.modules, "teacher": teacher, "projections": projections},
+            trainable=(*phase.trainable, r"^modules\.projections\."),
+        )
+        if phase.forward is None
+        else phase
+        for phase in phases
+    ]
+
+
 # Soft targets: a header on the fixed backbone learns the task first, then teaches it.
 
 
@@ -313,39 +355,3 @@ def _softened(
 
     modules = {**phase.modules, "teacher": teacher, "headers": headers}
     return replace(phase, terms=[*phase.terms, soften], modules=modules)
-
-
-def _soft_classes(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
-    del task, target
-    return soft_target_loss(own, taught, t, t2=True)
-
-
-def _soft_labels(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
-    del task, target
-    return soft_label_loss(own, taught, t, t2=True)
-
-
-def _soft_mask(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
-    """Σ over the valid pixels of an image, as the task's own loss is."""
-    del task
-    each = soft_target_loss(own.movedim(1, -1), taught.movedim(1, -1), t, t2=True)
-    valid: Tensor = target["mask"] != IGNORED
-    return (each * valid).flatten(1).sum(1)
-
-
-def _soft_box(task: Task, own: Tensor, taught: Tensor, target: Any, t: float) -> Tensor:
-    """A box has no distribution to soften: the teacher's is a label like the true one."""
-    del t
-    scale = target["size"].repeat(1, 2)
-    loss, weight = task.loss(own, {**target, "boxes": taught.clamp(0, 1) * scale})
-    _, wanted = task.loss(own, target)
-    each: Tensor = loss * (weight * wanted)
-    return each
-
-
-SOFT: dict[str, Soft] = {
-    "classification": _soft_classes,
-    "multilabel": _soft_labels,
-    "segmentation": _soft_mask,
-    "box": _soft_box,
-}

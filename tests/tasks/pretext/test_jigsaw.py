@@ -8,6 +8,7 @@ from raw_images import raw_of, task_of
 from polytask.errors import UserError
 from polytask.tasks.pretext.permutations import distant_permutations, spread_permutations
 from polytask.tasks.pretext.tiles import TileGrid, permuted, standardised
+from polytask.tasks.task import FeatureShape
 
 
 def distances(permutations: np.ndarray) -> np.ndarray:
@@ -87,3 +88,14 @@ def test_at_most_two_tiles_are_foreign_and_none_in_scoring():
 def test_more_orders_than_there_are_is_refused():
     with pytest.raises(UserError, match="4 tiles have 24 orders"):
         task_of("jigsaw", grid=2, permutations=25)
+
+
+def test_a_mosaic_is_told_by_what_lies_where():
+    """Maps with the same mean and other places have other answers; a tile's own places do not."""
+    torch.manual_seed(0)
+    head = task_of("jigsaw", grid=2, mode="mosaic").head([FeatureShape(3, 4, 4)], (28, 28))
+    maps = torch.randn(1, 3, 4, 4)
+    swapped = torch.cat([maps[..., 2:], maps[..., :2]], dim=-1)
+    assert not torch.allclose(head(maps), head(swapped))
+    within = maps.view(1, 3, 2, 2, 2, 2).flip(3).reshape(1, 3, 4, 4)
+    torch.testing.assert_close(head(within), head(maps))

@@ -61,6 +61,10 @@ class Jigsaw(Puzzle):
     def views(self) -> int:
         return self.options.grid**2 if self.options.mode == "siamese" else 1
 
+    @property
+    def cells(self) -> int:
+        return self.options.grid if self.options.mode == "mosaic" else 1
+
     def input(self, seen: Input) -> Input:
         grid = TileGrid.of(self.options.grid, seen.height, seen.width)
         side = grid.side if self.options.mode == "siamese" else grid.count * grid.side

@@ -34,10 +34,15 @@ class Puzzle(PretextTask, ABC):
     Options = PuzzleOptions
     options: PuzzleOptions
 
+    @property
+    def cells(self) -> int:
+        """Cells a side that a view's map is averaged to: one unless places in a view tell."""
+        return 1
+
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         del size
-        width = self.views * features[-1].channels
-        return PuzzleHead(width, self.options.hidden, len(self.classes))
+        width = self.views * features[-1].channels * self.cells**2
+        return PuzzleHead(width, self.options.hidden, len(self.classes), self.cells)
 
     def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
         loss = F.cross_entropy(prediction, target, reduction="none")
@@ -71,15 +76,18 @@ class Puzzle(PretextTask, ABC):
 class PuzzleHead(nn.Module):
     """Maps [B, V, C, H, W] (or [B, C, H, W] of one view) → logits [B, K].
 
-    Each view's map is averaged over its cells; a hidden layer reads all views in their order.
+    Each view's map is averaged to `cells` × `cells`; a hidden layer reads all views in their order.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, cells: int = 1) -> None:
         super().__init__()
+        self.cells = cells
         self.layers = nn.Sequential(
             nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.layers(maps.mean((-2, -1)).flatten(1))
+        one = self.cells == 1
+        pooled = maps.mean((-2, -1)) if one else F.adaptive_avg_pool2d(maps, self.cells)
+        logits: Tensor = self.layers(pooled.flatten(1))
         return logits
