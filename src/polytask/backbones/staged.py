@@ -31,9 +31,60 @@ def rows_of(value: Tensor, rows: Tensor) -> Tensor:
     An index alone would give maps in channels_last a gradient in the default layout, in which the
     backward pass of the units before is slower.
     """
-    if value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last):
+    if _is_channels_last(value):
         return value.permute(0, 2, 3, 1)[rows].permute(0, 3, 1, 2)
     return value[rows]
+
+
+def _is_channels_last(value: Tensor) -> bool:
+    return value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+
+
+def _split(value: Tensor, sizes: list[int]) -> list[Tensor]:
+    if _is_channels_last(value):  # for the gradient's layout, as above
+        parts = torch.split(value.permute(0, 2, 3, 1), sizes)
+        return [part.permute(0, 3, 1, 2) for part in parts]
+    return list(torch.split(value, sizes))
+
+
+def rows_apart(value: Tensor, places: Sequence[Tensor | None]) -> list[Tensor]:
+    """The given rows of a tensor, ascending, for each of several readers; `None` for all of them.
+
+    Where every reader has consecutive rows that no other has, they are parts of one split: nothing
+    is copied, and its backward pass is one copy, where every index has a gradient as large as the
+    tensor. Rows on another device are not looked at, which would wait for it.
+    """
+    sizes = _cut(len(value), places) if value.device.type == "cpu" else None
+    if sizes is None:
+        return [value if rows is None else rows_of(value, rows) for rows in places]
+    parts = _split(value, [size for _, size in sizes])
+    found = {reader: part for (reader, _), part in zip(sizes, parts, strict=True)}
+    return [found[reader] for reader in range(len(places))]
+
+
+def _cut(count: int, places: Sequence[Tensor | None]) -> list[tuple[int, int]] | None:
+    """(reader, rows) of the parts of so many rows in order, reader −1 where no one reads; `None`
+    where they cannot be cut so."""
+    if not places:
+        return None
+    spans = []
+    for reader, rows in enumerate(places):
+        if rows is None or not len(rows):
+            return None
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first + 1 != len(rows):
+            return None
+        spans.append((first, last + 1, reader))
+    sizes, at = [], 0
+    for first, end, reader in [*sorted(spans), (count, count, -1)]:
+        if first < at:
+            return None
+        if first > at:
+            sizes.append((-1, first - at))
+        if end > first:
+            sizes.append((reader, end - first))
+        at = end
+    return sizes
 
 
 class StagedBackbone(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polytask.backbones.norm import Current, bake, convert, parameters_under
-from polytask.backbones.staged import StagedBackbone, State, rows_of
+from polytask.backbones.staged import StagedBackbone, State, rows_apart
 from polytask.batch import Batch, Group, Value, by_sample
 from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
@@ -282,51 +282,70 @@ class _Walk:
         self.found = {task: {} for task in tasks}
         self.rows = {task: self.group.targets[task].rows for task in tasks}
         self.taps = {task: self.method.taps(task) for task in tasks}
-        self._advance(self.group.images, None, tasks, 0)
+        self._part(self.group.images, None, [tasks] if tasks else [], 0)
         return {t: [self.found[t][name] for name in self.taps[t]] for t in tasks}
+
+    def _part(self, state: State, held: Tensor | None, parts: list[list[str]], at: int) -> None:
+        """Go on from unit `at` with every part of the tasks by itself, on its own images."""
+        wanted = [self._wanted(held, part) for part in parts]
+        states = self._taken(state, held, wanted)
+        for part, rows, own in zip(parts, wanted, states, strict=True):
+            self._advance(own, held if rows is None else rows, part, at)
 
     def _advance(self, state: State, held: Tensor | None, tasks: list[str], at: int) -> None:
         method, backbone = self.method, self.method.backbone
-        state, held = self._narrow(state, held, tasks)
         while tasks:
             name = backbone.names[at]
             by_key: dict[Hashable, list[str]] = {}
             for task in tasks:
                 by_key.setdefault(method.key(task, name), []).append(task)
             if len(by_key) > 1:
-                for part in by_key.values():
-                    self._advance(state, held, part, at)
+                self._part(state, held, list(by_key.values()), at)
                 return
             method.current.key = method.norm_key(tasks[0], self.group.stream, name)
             state = method.unit(tasks[0], name)(state)
             at += 1
-            for task in tasks:
-                if name in self.taps[task]:
-                    self.found[task][name] = self._read(backbone.feature(state), held, task)
+            reading = [task for task in tasks if name in self.taps[task]]
             staying = [task for task in tasks if method._depth[task] > at]
-            if len(staying) < len(tasks):
-                tasks = staying
-                state, held = self._narrow(state, held, tasks)
+            rest = [self._wanted(held, staying)] if 0 < len(staying) < len(tasks) else []
+            reads = [self.rows[task] for task in reading]
+            feature = backbone.feature(state)
+            if feature is state:  # all that is wanted of it at once
+                taken = self._taken(state, held, reads + rest)
+            else:
+                taken = self._taken(feature, held, reads) + self._taken(state, held, rest)
+            for task, own in zip(reading, taken, strict=False):
+                assert isinstance(own, Tensor)
+                self.found[task][name] = by_sample(own, self.group.views)
+            if rest:
+                state, held = taken[-1], held if rest[0] is None else rest[0]
+            tasks = staying
 
-    def _read(self, feature: Tensor, held: Tensor | None, task: str) -> Tensor:
-        chosen = positions(held, self.rows[task])
-        if chosen is not None:
-            feature = rows_of(feature, self._images(chosen))
-        return by_sample(feature, self.group.views)
+    def _wanted(self, held: Tensor | None, tasks: list[str]) -> Tensor | None:
+        """The images that tasks still want; `None` for all that are held, dropped or not."""
+        if not self.method.options.drop_rows:
+            return None
+        rows = union([self.rows[task] for task in tasks])
+        return None if rows is None or len(rows) == self._count(held) else rows
 
-    def _narrow(
-        self, state: State, held: Tensor | None, tasks: list[str]
-    ) -> tuple[State, Tensor | None]:
-        """Drop the images that none of the tasks wants any more."""
-        if not tasks or not self.method.options.drop_rows:
-            return state, held
-        wanted = union([self.rows[task] for task in tasks])
-        count = len(self.group) if held is None else len(held)
-        if wanted is None or len(wanted) == count:
-            return state, held
-        chosen = positions(held, wanted)
-        assert chosen is not None
-        return self.method.backbone.take(state, self._images(chosen)), wanted
+    def _taken(
+        self, state: State, held: Tensor | None, wanted: Sequence[Tensor | None]
+    ) -> list[State]:
+        """The state of some of the images that are held, for each of its readers."""
+        places = [self._place(held, rows) for rows in wanted]
+        if isinstance(state, Tensor):
+            return list(rows_apart(state, places))
+        take = self.method.backbone.take
+        return [state if place is None else take(state, place) for place in places]
+
+    def _place(self, held: Tensor | None, rows: Tensor | None) -> Tensor | None:
+        """Where some images stand among those that are held; `None` for all of them."""
+        if rows is None or len(rows) == self._count(held):
+            return None
+        return self._images(rows if held is None else torch.searchsorted(held, rows))
+
+    def _count(self, held: Tensor | None) -> int:
+        return len(self.group) if held is None else len(held)
 
     def _images(self, samples: Tensor) -> Tensor:
         views = self.group.views
