@@ -12,6 +12,8 @@ SECOND = torch.tensor(
     [[[[1.0, 0], [0, 1]], [[2, 1], [0, 1]], [[1, 1], [1, 1]]]], dtype=torch.float64
 )
 
+CUTS = (slice(0, 2), slice(2, 5))
+
 
 def test_worked_numbers():
     wanted = torch.tensor([[[1.25, 2, 2.5], [0, 0.25, 0.5]]], dtype=torch.float64)
@@ -72,3 +74,20 @@ def test_adapters_stand_only_where_channels_differ():
 def test_the_deepest_maps_are_compared():
     assert taps_for(list("abcd"), list("uvwxyz"), 3) == (list("abcd"), list("wxyz"))
     assert taps_for(list("ab"), list("wxyz"), 3) == (list("ab"), list("yz"))
+
+
+def test_the_parts_of_a_batch_weigh_as_the_whole():
+    """Two processes with unequal parts: each adds its own to what the other has."""
+    torch.manual_seed(0)
+    student, teacher = ([torch.randn(5, c, 4, 4) for c in (3, 2, 4)] for _ in range(2))
+    parts = [([m[cut] for m in student], [m[cut] for m in teacher]) for cut in CUTS]
+    told = [[], []]
+    for own, part in zip(told, parts, strict=True):
+        fsp_loss(*part, True, lambda sums, own=own: own.append(sums) or sums)
+    totals = [sum(sums) for sums in zip(*told, strict=True)]
+    found = []
+    for part in parts:
+        left = iter(totals)
+        found.append(fsp_loss(*part, True, lambda sums, left=left: next(left)))
+    assert_close(torch.cat(found), fsp_loss(student, teacher, True))
+    assert not torch.allclose(found[0], fsp_loss(*parts[0], True))

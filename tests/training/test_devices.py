@@ -1,5 +1,6 @@
 """`--devices 2` and torchrun: started, resumed with another number, and losing a process."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from polytask.errors import Failed, UserError
-from polytask.training import processes
+from polytask.training import processes, transfer
+from polytask.training.pretrain import pretrain
 from polytask.training.progress import Progress
 from polytask.training.run import Stopped, train_run
 
@@ -31,6 +33,26 @@ def test_a_run_goes_on_with_another_number_of_processes(config, run_in):
         rtol=1e-2,
         atol=1e-3,
     )
+
+
+@pytest.mark.slow
+def test_pretraining_and_transfer_on_two_devices_are_those_of_one(config, tmp_path):
+    turns = {"tasks": {"turn": {"kind": "rotation", "data": "handwritten"}}}
+    made = config(["hard"], turns, epochs=1, optimizer={"name": "sgd", "lr": 0.01})
+    start = tmp_path / "pretrained1"
+    pretrain(made, out=start)
+    pretrain(made, out=tmp_path / "pretrained2", devices=2)
+    one, two = (load_file(tmp_path / f"pretrained{n}" / "model.safetensors") for n in (1, 2))
+    torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-3)
+
+    made = config(["hard"], epochs=1, optimizer={"name": "sgd", "lr": 0.01})
+    for devices in (1, 2):
+        transfer(start, made, "fsp", out=tmp_path / f"moved{devices}", devices=devices)
+    rows = [(tmp_path / f"moved{n}" / "metrics.jsonl").read_text().splitlines() for n in (1, 2)]
+    (one, two) = (json.loads(lines[0]) for lines in rows)
+    assert one["phase"] == two["phase"] == "fsp"
+    # The mean over its steps: what a product of maps makes of rounding later is another matter.
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
 def test_a_lost_process_is_told_and_the_run_goes_on(config, run_in, monkeypatch):

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from polytask.cli.console import show
-from polytask.cli.options import Config, Out, Overrides, Overwrite, Resume, check_start
+from polytask.cli.options import (
+    Config,
+    Devices,
+    Out,
+    Overrides,
+    Overwrite,
+    Resume,
+    check_start,
+    refuse_torchrun,
+)
 
 
 def pretrain(
@@ -27,6 +36,7 @@ def pretrain(
         ),
     ] = None,
     out: Out = None,
+    devices: Devices = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -35,6 +45,7 @@ def pretrain(
     Any config may then start from the run folder: backbone: {init: RUN}.
     """
     check_start(resume, overwrite)
+    refuse_torchrun("pretrain")
     from polytask.config import read_config
     from polytask.report import page_of
     from polytask.training.display import display
@@ -51,6 +62,7 @@ def pretrain(
             out=folder,
             resume=resume,
             overwrite=overwrite,
+            devices=devices,
             progress=Progress(shown),
         )
     for task, metrics in result["tasks"].items():

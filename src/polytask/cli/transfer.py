@@ -10,6 +10,7 @@ import typer
 from polytask.cli.console import show
 from polytask.cli.options import (
     Config,
+    Devices,
     Method,
     Out,
     Overrides,
@@ -18,6 +19,7 @@ from polytask.cli.options import (
     Run,
     Seed,
     check_start,
+    refuse_torchrun,
 )
 from polytask.errors import UserError, unknown
 
@@ -34,6 +36,7 @@ def transfer(
     method: Method = None,
     seed: Seed = None,
     out: Out = None,
+    devices: Devices = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -47,6 +50,7 @@ def transfer(
     if by not in ROUTES:
         raise UserError(unknown("--by", "route", by, ROUTES))
     check_start(resume, overwrite)
+    refuse_torchrun("transfer")
     from polytask import training
     from polytask.config import read_config
     from polytask.deploy.run_folder import find_run
@@ -67,6 +71,7 @@ def transfer(
             out=folder,
             resume=resume,
             overwrite=overwrite,
+            devices=devices,
             progress=Progress(shown),
         )
     found = RunResult.model_validate(result)

@@ -9,8 +9,9 @@ these differ (they serve training alone), and the larger map of a pair is max-po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,20 +33,26 @@ def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fsp_loss(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], is_relative: bool = False
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    is_relative: bool = False,
+    over_processes: Callable[[Tensor], Tensor] = Tensor.clone,
 ) -> Tensor:
     """Σ λ ‖G_teacher − G_student‖²_F over successive pairs of maps, one value for each image [B].
 
     Both lists hold maps [B, C, H, W] with the same channels, from the images' side to the last; no
     gradient reaches the teacher. λ is 1; `is_relative` makes it 1 / the batch's mean ‖G_teacher‖²_F
-    of the pair, so that maps of any size weigh alike.
+    of the pair, so that maps of any size weigh alike; `over_processes` adds up what each process
+    has of the batch.
     """
     total = student[0].new_zeros(len(student[0]))
     for i in range(len(student) - 1):
         wanted = flow(teacher[i].detach(), teacher[i + 1].detach())
         loss = (wanted - flow(student[i], student[i + 1])).square().sum((1, 2))
         if is_relative:
-            loss = loss / wanted.square().sum((1, 2)).mean().clamp(min=LEAST)
+            sizes = wanted.square().sum((1, 2))
+            size, count = over_processes(torch.stack([sizes.sum(), torch.ones_like(sizes).sum()]))
+            loss = loss / (size / count.clamp(min=1)).clamp(min=LEAST)
         total = total + loss
     return total
 

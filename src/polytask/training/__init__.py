@@ -88,6 +88,7 @@ def transfer(
     overrides: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
+    devices: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train the tasks of a config with what the backbone of a finished run has learned.
@@ -102,6 +103,7 @@ def transfer(
         overrides: `key.path=value` on top of the config.
         resume: as in `train`.
         overwrite: as in `train`.
+        devices: as in `train`.
         progress: is told what happens.
 
     Raises:
@@ -126,5 +128,6 @@ def transfer(
         out=out,
         resume=resume,
         overwrite=overwrite,
+        devices=devices,
         progress=progress,
     )

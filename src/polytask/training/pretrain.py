@@ -100,6 +100,7 @@ def pretrain(
     out: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    devices: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a method on the pretext tasks of a config; labels are not used.
@@ -123,5 +124,6 @@ def pretrain(
         out=out,
         resume=resume,
         overwrite=overwrite,
+        devices=devices,
         progress=progress,
     )

@@ -6,13 +6,14 @@ Source: Hinton, Vinyals, Dean 2015 (soft targets); Yim et al., CVPR 2017
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polytask.backbones.norm import sum_over_processes
 from polytask.backbones.staged import StagedBackbone, State
 from polytask.batch import Batch, Group, Target
 from polytask.config.train import TrainConfig
@@ -221,7 +222,8 @@ def _matching(
             _set_stream(method, task, group.stream)
             images = _rows(group, target)
             maps = adapters[task](maps_of(students[task], images, own))
-            loss = fsp_loss(maps, teacher.maps(images, theirs), options.scale == "relative")
+            wanted = teacher.maps(images, theirs)
+            loss = fsp_loss(maps, wanted, options.scale == "relative", over_processes())
             terms.append(Term("fsp", task, loss))
         return terms
 
@@ -236,6 +238,12 @@ def _matching(
         forward=lambda method, batch: Outputs(),
         extra=True,
     )
+
+
+def over_processes() -> Callable[[Tensor], Tensor]:
+    """Adds up what the processes of a run have, all of which come to a term equally often."""
+    is_joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return sum_over_processes if is_joined else Tensor.clone
 
 
 def _set_stream(method: SharingMethod, task: str, stream: str) -> None:
