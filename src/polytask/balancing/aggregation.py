@@ -15,6 +15,7 @@ those against malicious clients, and those that need several batches a step.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -262,6 +263,16 @@ class NashMTL(Aggregation):
 
     def arguments(self, rows: int) -> dict[str, Any]:
         return {"n_tasks": rows, **super().arguments(rows)}
+
+    def _ruled(self, tasks: tuple[str, ...], rows: Rows) -> list[Tensor | None] | None:
+        with warnings.catch_warnings():
+            # How torchjd states the problem, and divisions on the way to it, are no one's concern.
+            warnings.filterwarnings("ignore", "You are solving a parameterized problem")
+            warnings.filterwarnings("ignore", category=RuntimeWarning)
+            try:
+                return super()._ruled(tasks, rows)
+            except ValueError:  # all gradients are 0, and with them what the problem is scaled by
+                return None
 
     def restore(self, rule: Any, state: Mapping[str, Any]) -> None:
         super().restore(rule, state)
