@@ -19,7 +19,7 @@ A file in `experiments/` holds the experiments that share their data and trainin
 A figure that is drawn and not printed has a blank mean. The first of `methods` is the row that the
 others are held against. A method's own numbers at a scale (`epochs` and the like) belong to the
 config of that scale; an experiment gives other values to some of its keys by `changes: {small:
-{train.epochs: 5}}`.
+{train.epochs: 5}}`, or leaves them out: `{tasks.head: null}`.
 """
 
 from __future__ import annotations
@@ -171,14 +171,17 @@ def find(name: str) -> Experiment:
 
 
 def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with other values at some keys, given as `data.photos.fraction`."""
+    """The config with other values at some keys, given as `data.photos.fraction`; null deletes."""
     made = copy.deepcopy(dict(config))
     for place, value in changes.items():
         *above, key = place.split(".")
         inside = made
         for name in above:
             inside = inside[name]
-        inside[key] = value
+        if value is None:
+            del inside[key]
+        else:
+            inside[key] = value
     return made
 
 
