@@ -132,3 +132,15 @@ def test_faults_of_methods_and_backbones_name_their_place(config, case):
     assert problem in fault.problem
     assert "expected one of" in fault.problem
     assert hint in fault.hint
+
+
+@pytest.mark.parametrize("kind", ["classification", "clustering", "detection", "segmentation"])
+def test_heads_are_counted_without_memory(config, kind):
+    """On the meta device, as a network of any size must be."""
+    text = f"""\
+tasks: {{it: {{kind: {kind}, classes: [cell, nucleus]}}}}
+image_size: 64
+backbone: {{name: resnet18, width: 0.0625, stem: small}}
+methods: [hard]
+"""
+    assert cost_of_config(config(text))["hard"].total.macs > 0

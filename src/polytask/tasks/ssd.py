@@ -61,15 +61,17 @@ class SSD(nn.Module):
                 FeatureShape(out, _after(before.height, shrinks), _after(before.width, shrinks))
             )
         ratios = [[2], *[[2, 3]] * (3 if is_large else 1), *[[2]] * (2 if is_large else 1)]
-        self.generator = DefaultBoxGenerator(
-            ratios,
-            scales=list(scales or (SSD300 if is_large else SMALL)),
-            steps=STEPS300 if is_large and size == (300, 300) else None,
-        )
+        with torch.device("cpu"):  # torchvision computes boxes there, even for a network on meta
+            self.generator = DefaultBoxGenerator(
+                ratios,
+                scales=list(scales or (SSD300 if is_large else SMALL)),
+                steps=STEPS300 if is_large and size == (300, 300) else None,
+            )
+            priors = self._priors(maps, size)
         counts = self.generator.num_anchors_per_location()
         self.layers = SSDHead([m.channels for m in maps], counts, classes + 1)
         # Known from the sizes alone, so they are in no file of weights.
-        self.register_buffer("priors", self._priors(maps, size), persistent=False)
+        self.register_buffer("priors", priors.to(torch.get_default_device()), persistent=False)
         self.register_buffer("size", torch.tensor(size[::-1]).float(), persistent=False)
 
     def _priors(self, maps: Sequence[FeatureShape], size: Size) -> Tensor:
