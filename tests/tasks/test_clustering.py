@@ -19,7 +19,8 @@ from polytask.tasks.dec import (
     soft_assignment,
     target_distribution,
 )
-from polytask.training.run import Stopped, train_run
+from polytask.training.checkpoint import load_weights
+from polytask.training.run import Run, Stopped, train_run
 
 Z = torch.tensor([[0.0, 0], [1, 0], [3, 3]], dtype=torch.float64)
 CENTRES = torch.tensor([[0.0, 0], [3, 2]], dtype=torch.float64)
@@ -118,6 +119,21 @@ def test_training_looks_at_no_class(tmp_path):
         train_run(made, made.method("hard"), 0, tmp_path / name)
     bits = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("known", "blank")]
     assert bits[0] == bits[1]
+
+
+def test_without_refinement_centres_are_those_of_k_means(tmp_path):
+    """Each is the mean of the training images nearest to it, as the encoder ends up."""
+    config = digits(autoencoder=1, refine=False)
+    result = train_run(config, config.method("hard"), 0, tmp_path / "run")
+    run = Run.alone(config, config.method("hard"), 0)
+    assert result["samples"]["group"] == len(run.data.sets["hand"].splits["train"])
+    load_weights(tmp_path / "run/model.safetensors", run.method)
+    run.method.eval()
+    with torch.no_grad():
+        found = [run.method(batch).predictions["group"] for batch in run.data.scoring("train")]
+    z, q = (torch.cat([part[key] for part in found]) for key in "zq")
+    means = torch.stack([z[q.argmax(1) == k].mean(0) for k in range(10)])
+    assert_close(means, run.method.heads["group"].centres.detach(), atol=1e-3, rtol=1e-3)
 
 
 def test_methods_of_other_phases_are_refused_before_anything_is_written(tmp_path):

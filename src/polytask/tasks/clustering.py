@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from polytask.sharing.method import Outputs, SharingMethod
 
 
+# Centres are as good as what they are found in: on digits, k-means on features of 10 epochs has an
+# NMI of .62, on those of 40 epochs .76, on pixels .74; 10 epochs of targets add .03 to .05.
+PATIENCE = 4
+
+
 class ClusteringOptions(TaskOptions):
     """A column of classes, which only scores look at: training takes every image and no class."""
 
@@ -36,7 +41,12 @@ class ClusteringOptions(TaskOptions):
     clusters: int | None = Field(None, ge=2, le=10_000, description="as many as classes by default")
     width: int = Field(10, ge=1, le=4096, description="numbers in an image's embedding")
     autoencoder: int | None = Field(
-        None, ge=0, description="epochs that learn to restore images first; train.epochs by default"
+        None,
+        ge=0,
+        description="epochs that learn to restore images first; 4 × train.epochs by default",
+    )
+    refine: bool = Field(
+        True, description="false: k-means on what restores images, the baseline of DEC"
     )
     interval: int = Field(20, ge=1, description="steps between two targets made anew")
     tolerance: float = Field(
@@ -103,6 +113,9 @@ class Clustering(Task):
             )
         rule = {"dec": {"task": self.name, "interval": self.options.interval}}
         own = [replace(phase, update=rule, until=self._is_settled) for phase in phases]
+        if not self.options.refine:
+            rule = {"dec": {"task": self.name, "interval": 0}}
+            own = [replace(phases[0], update=rule, epochs=1, trainable=())]
         epochs = self.options.autoencoder
         if epochs == 0:
             return own
@@ -117,7 +130,7 @@ class Clustering(Task):
 
         first = Phase(
             "autoencoder",
-            epochs or phases[0].epochs,
+            epochs or PATIENCE * phases[0].epochs,
             tasks=(self.name,),
             trainable=("",),
             terms=(lambda batch, outputs: self._restored(decoder, batch, outputs),),

@@ -22,7 +22,8 @@ STARTS = 20  # of k-means; the best counts
 
 
 class Rule(UpdateRule):
-    """Gives every image of `task` its target `p`, from all training images `interval` steps ago.
+    """Gives every image of `task` its target `p`, from all training images `interval` steps ago;
+    with an interval of 0 it finds the centres and no more.
 
     `changed` is the share of them whose cluster differed between the last two times.
     """
@@ -34,7 +35,15 @@ class Rule(UpdateRule):
         self.clusters = torch.zeros(0, dtype=torch.long)
         self.changed = 1.0
 
+    def steps(self, loop: Loop) -> int:
+        return super().steps(loop) if self.interval else 1
+
     def run(self, loop: Loop, start: int) -> None:
+        if not self.interval:
+            if start == 0:
+                self._refresh(loop)
+                loop.tick()
+            return
         for batch in self.batches(loop, start):
             if loop.updates % self.interval == 0:
                 self._refresh(loop)
