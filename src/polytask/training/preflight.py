@@ -38,7 +38,7 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
     untrained = {
         name: _untrained(part, config.place("pretraining", name))
         for name, part in config.pretraining.items()
-        if entries is None or name in learned_from
+        if name in learned_from
     }
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
