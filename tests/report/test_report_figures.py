@@ -11,6 +11,7 @@ from polytask.report.chart import shorten
 from polytask.report.figures.curves import curve_figure
 from polytask.report.figures.gain import gain_figure
 from polytask.report.figures.gates import gate_figure
+from polytask.report.figures.impacts import impact_figure
 from polytask.report.figures.pareto import Point, frontier, pareto_figure
 from polytask.report.figures.sharing import picture, sharing_figure
 from polytask.report.figures.spread import spread_figure
@@ -42,6 +43,7 @@ FIGURES = {
     "pareto": lambda: pareto_figure(POINTS, LOOKS),
     "spread": lambda: spread_figure("accuracy", SPREADS, LOOKS),
     "curves": lambda: curve_figure("accuracy", CURVES, LOOKS, 0.1),
+    "impacts": lambda: impact_figure("hard", "impact", {name: [0.1, 0.5] for name in NAMES}),
     "gates": lambda: gate_figure(UNTRAINED, LOOKS["hard"]),
     "sharing": lambda: sharing_figure({**EARLY, NAMES[2]: EARLY["a"]}, LOOKS["hard"]),
 }

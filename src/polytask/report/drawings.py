@@ -10,12 +10,14 @@ from polytask.report.confusions import confusion_figures
 from polytask.report.figures.curves import curve_figure
 from polytask.report.figures.gain import gain_figure
 from polytask.report.figures.gates import gate_figure
+from polytask.report.figures.impacts import impact_figure
 from polytask.report.figures.pareto import Point, pareto_figure
 from polytask.report.figures.sharing import sharing_figure
 from polytask.report.figures.spread import spread_figure
 from polytask.report.folder import Folder
 from polytask.report.links import RatioTable, link_figures, ratio_table
 from polytask.report.palette import Look
+from polytask.report.palette import looks as drawn_as
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,20 @@ def curves(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
         if any(numbers.known(x) for seeds in found.values() for seed in seeds for x in seed):
             svg = curve_figure(metric, found, looks, folder.chance(task))
             figures.append(Figure(task, svg, numbers.label(metric)))
+    return figures
+
+
+def impacts(folder: Folder) -> list[Figure]:
+    """How far tasks move the shared weights under a temporal ensemble, and how much of it counts,
+    of the first seed that tells."""
+    figures = []
+    for name, runs in folder.runs.items():
+        found = ((run.seed, run.impacts()) for run in runs)
+        seed, curves = next(((seed, found) for seed, found in found if found), ("", {}))
+        for label, of in curves.items():
+            glyphs = ", ".join(f"{look.glyph} {task}" for task, look in drawn_as(list(of)).items())
+            caption = f"{label}, seed {seed}: {glyphs}"
+            figures.append(Figure(name, impact_figure(name, label, of), caption))
     return figures
 
 

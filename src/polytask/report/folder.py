@@ -27,6 +27,7 @@ from polytask.report.records import (
 )
 
 Record = TypeVar("Record", bound=BaseModel)
+IMPACTS = {"impact": "impact μ", "alpha": "coefficient α"}  # of a temporal ensemble
 RUN_FILES = ("config.yaml", "metrics.jsonl", "result.json", "log.txt", "error.txt")
 
 
@@ -62,6 +63,16 @@ class Run:
             and isinstance(row.get(f"{task}/{metric}"), int | float)
             and (not trained or str(row.get("phase")) in trained)
         ]
+
+    def impacts(self) -> dict[str, dict[str, list[float]]]:
+        """How far each task moved the shared weights by epoch, and its coefficient."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self.rows:
+            for key, value in row.items():
+                kind, _, task = key.partition("/")
+                if row.get("split") == "train" and kind in IMPACTS and task:
+                    found.setdefault(IMPACTS[kind], {}).setdefault(task, []).append(float(value))
+        return found
 
 
 @dataclass
