@@ -61,7 +61,6 @@ class Table(Part):
     claim: str
     changes: dict[str, dict[str, Any]] = {}
     methods: dict[str, str | dict[str, Any]] = Field(min_length=2)
-    quoted: tuple[str, ...] = Field((), description="rows of the paper that no method repeats")
 
 
 class Family(Part):
@@ -91,8 +90,6 @@ class Experiment(NamedTuple):
     scales: dict[str, Scale]
     published: dict[tuple[str, str, str], Figure]
     """By (row, task, metric)."""
-    quoted: tuple[str, ...] = ()
-    """Rows that stand beside and are not run."""
 
     @property
     def baseline(self) -> str:
@@ -157,7 +154,7 @@ def experiments() -> dict[str, Experiment]:
                 )
                 for scale, chosen in family.scales.items()
             }
-            found[name] = Experiment(name, *own, scales, rows, table.quoted)
+            found[name] = Experiment(name, *own, scales, rows)
     return found
 
 
