@@ -32,10 +32,12 @@ TIMED = {
     "backbone": {"name": "resnet18", "stem": "small", "width": 0.25},
     "train": {"epochs": 2, "batch": 128, "evaluate_every": 100},
 }
+MOSAIC = {"kind": "jigsaw", "data": "photos", "grid": 2, "mode": "mosaic"}
 HELD = {
-    "data": {"photos": {"source": "printed_digits", "count": 24, "size": 64}},
+    "data": {"photos": {"source": "printed_digits", "count": 50, "size": 64, "fraction": 0.2}},
+    "tasks": {**TASKS, "turn": MOSAIC, "tiles": MOSAIC},  # VGG-16 wants 32 pixels
     "backbone": {"name": "vgg16"},
-    "train": {"epochs": 6, "batch": 16, "evaluate_every": 100},
+    "train": {"epochs": 6, "batch": 8, "evaluate_every": 100},
 }
 UPDATES: dict[str, Any] = {
     "joint": "joint",
@@ -62,7 +64,7 @@ def run(rounds: int | None) -> Iterator[Result]:
 def contender(config: dict[str, Any], update: Any, devices: int) -> dict[str, float]:
     """Seconds of the last epoch and peak memory, from a process that trains."""
     method = {"hard": {"update": update}}
-    given = {**config, "tasks": TASKS, "methods": [method], "seeds": 1}
+    given = {"tasks": TASKS, **config, "methods": [method], "seeds": 1}
     command = [sys.executable, "-m", "benchmarks.ensemble", json.dumps(given), str(devices)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     told = subprocess.run(command, check=True, capture_output=True, env=environment)
