@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from polytask import registry
 from polytask.report import numbers
+from polytask.tasks.task import Task
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,9 @@ def test_gains_carry_a_sign_and_intervals_brackets():
 )
 def test_durations_read_aloud(seconds, text):
     assert numbers.duration(seconds) == text
+
+
+@pytest.mark.parametrize("kind", list(registry.entries("tasks")))
+def test_what_is_better_smaller_has_a_unit_and_the_rest_is_a_share(kind):
+    task = registry.load("tasks", kind, Task)
+    assert numbers.is_percent(task.primary) == task.higher_is_better

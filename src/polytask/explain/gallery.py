@@ -20,13 +20,14 @@ from polytask.batch import Group, Target, take
 from polytask.data.pipeline import Data
 from polytask.data.sheet import as_pixels
 from polytask.explain.drawing import MAIN, TRUE, Answer, drawn, in_words
-from polytask.tasks.task import PretextTask, Task
+from polytask.tasks.task import Pictures, PretextTask, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN, WORST = 6, 6  # images of a data set; of a task
 FILE, PICTURES = "answers.json", "answers"
+GAP = 4  # pixels between two pictures in one
 DRAWN = ("mask", "depth", "normals")
 
 
@@ -44,6 +45,16 @@ class Case:
     caption: str
 
 
+@dataclass(frozen=True)
+class Played:
+    """What a pretext task made of an image, and its answer."""
+
+    task: str
+    data: str
+    index: int
+    pictures: Pictures
+
+
 class Gallery:
     """Watches the scoring of a split and keeps what people look at."""
 
@@ -55,6 +66,7 @@ class Gallery:
             spread = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().astype(int)
             self.shown |= {(name, index): [] for index in rows[spread].tolist()}
         self.worst: dict[str, list[Case]] = {name: [] for name in tasks}
+        self.made: list[Played] = []
 
     def see(
         self, name: str, group: Group, target: Target, prediction: Any, loss: Tensor, weight: Tensor
@@ -62,6 +74,7 @@ class Gallery:
         """Keep the images of a batch that are to be shown, or worse than those kept so far."""
         task = self.tasks[name]
         if isinstance(task, PretextTask):
+            self._see_pretext(task, group, target, prediction)
             return
         assert task.data is not None
         counted = torch.where(weight > 0, loss / weight.clamp(min=1e-12), -torch.inf).float()
@@ -77,6 +90,22 @@ class Gallery:
         self.worst[name] = nlargest(WORST, kept, key=lambda case: case.loss)
         for i in asked:
             self.shown[task.data, index[i]].append(cases[i])
+
+    def _see_pretext(
+        self, task: PretextTask, group: Group, target: Target, prediction: Any
+    ) -> None:
+        """Keep what a task that makes its own inputs made of the images that are shown."""
+        assert task.data is not None
+        assert target.value is not None
+        for i, index in enumerate(group.index.tolist()):
+            if (task.data, index) in self.shown:
+                views = group.images[i * group.views : (i + 1) * group.views]
+                seen = np.stack(as_pixels(views, self.data.normalisation))
+                one = torch.tensor([i], device=group.images.device)
+                own, value = take(prediction, one), take(target.value, one)
+                found = task.pictures(seen, own, value)
+                if found is not None:
+                    self.made.append(Played(task.name, task.data, index, found))
 
     def _case(
         self,
@@ -105,12 +134,30 @@ class Gallery:
         (folder / PICTURES).mkdir(exist_ok=True)
         album = _Album(folder)
         shown = [self._example(cases, album) for cases in self.shown.values() if cases]
+        shown += [self._played(each, album) for each in self.made]
         worst = {
             name: [self._example([case], album) for case in cases]
             for name, cases in self.worst.items()
             if cases
         }
         write_json(folder / FILE, {"split": self.split, "shown": shown, "worst": worst})
+
+    def _played(self, played: Played, album: _Album) -> dict[str, Any]:
+        """What the network saw beside what would have been right, and its answer."""
+        from PIL import Image
+
+        seen, right, answer = map(Image.fromarray, played.pictures)
+        both = Image.new("RGB", (seen.width + right.width + GAP, seen.height), "white")
+        both.paste(seen)
+        both.paste(right, (seen.width + GAP, 0))
+        return {
+            "data": played.data,
+            "place": self.data.sets[played.data].place(played.index),
+            "tasks": {},
+            "pictures": [
+                {"of": played.task, "label": album.add(both), "answer": album.add(answer)}
+            ],
+        }
 
     def _example(self, cases: Sequence[Case], album: _Album) -> dict[str, Any]:
         first = cases[0]

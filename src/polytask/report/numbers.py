@@ -9,7 +9,9 @@ from polytask.compare.verdict import number, percent
 
 # Everything else (accuracy, miou, iou, map, nmi, …) lies in [0, 1], more is better, and is written
 # in percent. These are errors in a unit of their own: less is better.
-ERRORS = frozenset({"abs_error", "rel_error", "rmse", "mean_angle", "median_angle"})
+ERRORS = frozenset(
+    {"ab_error", "abs_error", "mean_angle", "median_angle", "mse", "ncut", "rel_error", "rmse"}
+)
 ABSENT = "–"
 
 

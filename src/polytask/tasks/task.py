@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from polytask.data.images import ImageSet
-    from polytask.data.making import Made, Raw
+    from polytask.data.making import Made, Pixels, Raw
     from polytask.phase import Phase
     from polytask.sharing.method import SharingMethod
 
 
 Size: TypeAlias = tuple[int, int]  # height, width
+
+
+class Pictures(NamedTuple):
+    """What a pretext task made of an image, what would have been right, and the answer: [H, W, 3],
+    uint8."""
+
+    seen: np.ndarray
+    right: np.ndarray
+    answer: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,17 @@ class PretextTask(Task):
         What is made of an image depends on (seed, epoch, index) alone: random numbers come from
         `raw`, other images from the data set through `raw`, never from the rest of the batch.
         """
+
+    def pictures(self, seen: Pixels, prediction: Any, target: Any) -> Pictures | None:
+        """What people may look at of one image; nothing where pictures would tell nothing.
+
+        Args:
+            seen: the views of the image as the network got them, [V, H, W, 3].
+            prediction: what the network said of it, a batch of one.
+            target: what would have been right, likewise.
+        """
+        del seen, prediction, target
+        return None
 
     def fit_pixels(self, pixels: np.ndarray) -> None:
         """Learn what the loss needs of some training images [N, 3, H, W], uint8."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from polytask.data.making import Made, Pixels, Raw
 from polytask.tasks.pretext.decoder import Decoder
-from polytask.tasks.pretext.lab import gamut_bins, to_lab
-from polytask.tasks.task import FeatureShape, PretextTask, Size, TaskOptions
+from polytask.tasks.pretext.lab import gamut_bins, to_lab, to_rgb
+from polytask.tasks.task import FeatureShape, Pictures, PretextTask, Size, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -94,6 +94,10 @@ class Colorization(PretextTask):
         p = (prediction / self.options.temperature).softmax(1)
         return torch.einsum("bqhw,qc->bchw", p, self.bins.to(p.device, p.dtype))
 
+    def pictures(self, seen: Pixels, prediction: Any, target: Any) -> Pictures:
+        grey = seen[0]
+        return Pictures(grey, coloured(grey, target), coloured(grey, self.colours(prediction)))
+
     def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
         del sizes
         return [{"ab": ab.movedim(0, -1).tolist()} for ab in self.colours(prediction)]
@@ -110,6 +114,15 @@ def grey_and_ab(pixels: Pixels) -> tuple[Tensor, Tensor]:
     ab = torch.from_numpy(np.ascontiguousarray(np.moveaxis(lab[..., 1:], -1, 1))).float()
     size = _shrunk((pixels.shape[2], pixels.shape[3]))
     return torch.from_numpy(np.repeat(grey, 3, axis=1)), F.adaptive_avg_pool2d(ab, size)
+
+
+def coloured(grey: Pixels, ab: Tensor) -> Pixels:
+    """A grey picture [H, W, 3] in the colours ab [1, 2, h, w] of a smaller map."""
+    size = (grey.shape[0], grey.shape[1])
+    large = F.interpolate(ab.float(), size, mode="bilinear", align_corners=False)[0]
+    light = grey[..., :1] / 2.55
+    lab = np.concatenate([light, large.permute(1, 2, 0).cpu().numpy()], axis=-1)
+    return (to_rgb(lab) * 255).round().astype(np.uint8)
 
 
 def spread(ab: Tensor, bins: Tensor, neighbours: int = NEIGHBOURS) -> tuple[Tensor, Tensor]:

@@ -9,18 +9,26 @@ mean; `mode: mosaic` puts the tiles into one image, which costs one pass instead
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from polytask.batch import Input
-from polytask.data.making import Made, Raw
+from polytask.data.making import Made, Pixels, Raw
 from polytask.errors import UserError
 from polytask.tasks.pretext.permutations import spread_permutations
 from polytask.tasks.pretext.puzzle import Puzzle, PuzzleOptions
-from polytask.tasks.pretext.tiles import TileGrid, greyed, jittered, permuted, standardised
+from polytask.tasks.pretext.tiles import (
+    TileGrid,
+    greyed,
+    jittered,
+    laid_out,
+    permuted,
+    standardised,
+)
+from polytask.tasks.task import Pictures
 
 if TYPE_CHECKING:
     from polytask.tasks.task import TaskOptions
@@ -69,6 +77,18 @@ class Jigsaw(Puzzle):
         grid = TileGrid.of(self.options.grid, seen.height, seen.width)
         side = grid.side if self.options.mode == "siamese" else grid.count * grid.side
         return Input(seen.channels, side, side)
+
+    def pictures(self, seen: Pixels, prediction: Any, target: Any) -> Pictures:
+        tiles = seen if self.options.mode == "siamese" else self._tiles_of(seen[0])
+        chosen = self.permutations[[int(target[0]), int(prediction[0].argmax())]]
+        right, answer = (laid_out(tiles[np.argsort(order)]) for order in chosen)
+        return Pictures(laid_out(tiles), right, answer)
+
+    def _tiles_of(self, mosaic: Pixels) -> Pixels:
+        """The tiles [T, S, S, 3] of a mosaic [H, W, 3]."""
+        count = self.options.grid
+        rows = np.split(mosaic, count)
+        return np.stack([tile for row in rows for tile in np.split(row, count, axis=1)])
 
     def make(self, raw: Raw) -> Made:
         grid = TileGrid.of(self.options.grid, *raw.pixels.shape[-2:])

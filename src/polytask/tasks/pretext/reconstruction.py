@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polytask.data.decode import resize
-from polytask.data.making import Made, Raw
+from polytask.data.making import Made, Pixels, Raw
 from polytask.tasks.pretext.decoder import Decoder
-from polytask.tasks.task import FeatureShape, PretextTask, Size, TaskOptions
+from polytask.tasks.task import FeatureShape, Pictures, PretextTask, Size, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -74,6 +74,11 @@ class Reconstruction(PretextTask):
 
     def tally(self, target: Any) -> Any:
         return target[:, :0]
+
+    def pictures(self, seen: Pixels, prediction: Any, target: Any) -> Pictures:
+        right = target[0].permute(1, 2, 0).cpu().numpy()
+        (answer,) = as_pictures(prediction, [right.shape[:2]])
+        return Pictures(seen[0], right, answer)
 
     def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
         return [{"image": p.tolist()} for p in as_pictures(prediction, sizes)]

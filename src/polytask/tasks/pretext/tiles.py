@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,14 @@ class TileGrid:
         b, _, c, s, _ = tiles.shape
         grid = tiles.reshape(b, self.count, self.count, c, s, s)
         return grid.transpose(0, 3, 1, 4, 2, 5).reshape(b, c, self.count * s, self.count * s)
+
+
+def laid_out(tiles: Pixels) -> Pixels:
+    """Tiles [T, S, S, 3] as one square picture, with a white line between them."""
+    count = math.isqrt(len(tiles))
+    lined = np.pad(tiles, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
+    rows = [np.concatenate(list(row), axis=1) for row in np.split(lined, count)]
+    return np.concatenate(rows)[:-1, :-1]
 
 
 def greyed(tiles: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.data.making import Made, Raw
+from polytask.data.making import Made, Pixels, Raw
+from polytask.data.overlay import with_mask
 from polytask.tasks.pretext.ncut import affinity, soft_ncut
 from polytask.tasks.pyramid import PyramidHead, enlarged
-from polytask.tasks.task import FeatureShape, PretextTask, Size, TaskOptions
+from polytask.tasks.task import FeatureShape, Pictures, PretextTask, Size, TaskOptions
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -77,6 +78,11 @@ class Wnet(PretextTask):
 
     def tally(self, target: Any) -> Any:
         return target[:, :0]
+
+    def pictures(self, seen: Pixels, prediction: Any, target: Any) -> Pictures:
+        del target
+        (found,) = self.read(prediction, [(seen.shape[1], seen.shape[2])])
+        return Pictures(seen[0], seen[0], with_mask(seen[0], np.asarray(found["mask"])))
 
     def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
         found = prediction["segments"]
