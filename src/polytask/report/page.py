@@ -32,6 +32,7 @@ CONTENTS = (
     ("sharing", "What is shared"),
     ("links", "Links between columns"),
     ("activations", "Activation maps"),
+    ("alike", "What is alike"),
     ("filters", "Filters"),
     ("samples", "Samples"),
     ("training", "Who trains what"),
@@ -113,6 +114,7 @@ def context(folder: Folder) -> dict[str, Any]:
     samples, left_out = sections.samples(folder)
     pictures = answers.Pictures()
     activations, too_many = sections.activations(folder)
+    alike, more = sections.alike(folder)
     content: dict[str, Any] = {
         "results": sections.result_rows(folder) if _has_scores(folder) else [],
         "pareto": drawings.pareto(folder, look),
@@ -126,6 +128,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "sharing": drawings.sharing(folder, look),
         "links": drawings.links(folder, look),
         "activations": activations,
+        "alike": alike,
         "filters": drawings.filters(folder, look),
         "samples": samples,
         "training": sections.trainings(folder),
@@ -143,7 +146,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "name": folder.path.resolve().name,
         "labels": {t: numbers.label(m) for t, m in folder.primaries.items()},
         "missing": [text for key, text in EXPECTED.items() if not content[key]],
-        "left_out": left_out + too_many,
+        "left_out": left_out + too_many + more,
         "split": answers.split_of(folder),
         "failures": sections.failures(folder),
         "skipped": sections.skipped(folder),

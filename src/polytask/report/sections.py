@@ -190,11 +190,21 @@ def samples(folder: Folder) -> tuple[list[Sample], list[str]]:
 
 def activations(folder: Folder) -> tuple[list[Sample], list[str]]:
     """What the columns of each method make of an image of every task; what was left out."""
+    return _plots(folder, "activations")
+
+
+def alike(folder: Folder) -> tuple[list[Sample], list[str]]:
+    """What the encoder of each method finds alike, by task; what was left out."""
+    return _plots(folder, "alike")
+
+
+def _plots(folder: Folder, kind: str) -> tuple[list[Sample], list[str]]:
+    """The plots of a kind of each method, `KIND-<task>.png` of its first run that has some."""
     chosen = []
     for name, runs in folder.runs.items():
-        found = [sorted((run.folder / "plots").glob("activations-*.png")) for run in runs]
+        found = [sorted((run.folder / "plots").glob(f"{kind}-*.png")) for run in runs]
         chosen.append((name, next(filter(None, found), [])))
-    return _pictures(chosen, ("activations ", ""))
+    return _pictures(chosen, (f"{kind} ", ""))
 
 
 def _pictures(

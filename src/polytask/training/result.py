@@ -118,9 +118,11 @@ def _last_scores(run: Run) -> tuple[Scores, Scores]:
 
 def _explain(run: Run) -> None:
     from polytask.explain.activations import write_activations
+    from polytask.explain.alike import write_alike
 
     plots, data = run.folder / "plots", run.data
     write_activations(run.method, data.scoring("val"), data.normalisation, plots)
+    write_alike(run.method, data.scoring("val"), data.normalisation, plots)
     for name, document in run.method.explained().items():
         checkpoint.write_json(plots / f"{name}.json", document)
     if getattr(run.method, "filters", None):
