@@ -39,6 +39,7 @@ class World:
         """One process on the best device of this machine."""
         from lightning_fabric import Fabric
 
+        _quieten()
         return cls(Fabric(accelerator=accelerator, devices=1, precision=PRECISION[precision]))
 
     @classmethod
@@ -53,8 +54,7 @@ class World:
         from lightning_fabric.strategies.ddp import DDPStrategy
 
         check_devices(devices)
-        for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        _quieten()
         has_gpus = torch.cuda.is_available()
         backend = "nccl" if has_gpus else "gloo"
         # Of the strategy only its process group serves: no module is wrapped.
@@ -157,3 +157,9 @@ def check_devices(devices: int) -> None:
     gpus = torch.cuda.device_count()
     if gpus and devices > gpus:
         raise UserError.at("--devices", f"got {devices}; expected at most the {gpus} GPUs here.")
+
+
+def _quieten() -> None:
+    """What Fabric chose is what the config says, or what the log of the run begins with."""
+    for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities"):
+        logging.getLogger(name).setLevel(logging.WARNING)
