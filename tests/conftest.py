@@ -11,3 +11,8 @@ settings.load_profile("untimed")
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests first: begun last, they would keep one worker busy and the others idle."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
