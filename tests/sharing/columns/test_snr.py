@@ -82,7 +82,7 @@ def test_columns_that_listen_to_themselves_are_single_networks(build, batch_for,
 
 
 def test_gates_are_drawn_from_the_step_alone(build, batch_for):
-    method = build("snr").train()
+    method = build("snr", {"own": 0.0, "others": 0.0}).train()
     batch = batch_for(method)
 
     def gates(**at):

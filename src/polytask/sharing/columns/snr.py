@@ -35,8 +35,8 @@ class SnrOptions(LinkedOptions):
     mode: Literal["trans", "aver"] = Field(
         "trans", description="trans: maps are transformed on their way; aver: summed as they are"
     )
-    own: float = Field(2.0, description="initial log α of the gate of a column's own map")
-    others: float = Field(-2.0, description="initial log α of the gates of other columns' maps")
+    own: float = Field(4.0, description="initial log α of the gate of a column's own map")
+    others: float = Field(-4.0, description="initial log α of the gates of other columns' maps")
     l0: float = Field(1e-4, ge=0, description="weight of the expected number of open gates")
     beta: float = Field(0.9, gt=0, description="temperature of the gates")
     gamma: float = Field(-0.1, lt=0, description="where the stretched gates begin")
