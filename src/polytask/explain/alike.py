@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from polytask.batch import Batch
 from polytask.data.prepare import Normalisation
@@ -84,42 +85,54 @@ def sheet(pixels: list[np.ndarray], rows: list[list[int]], places: np.ndarray) -
     return made.quantize(COLOURS)
 
 
+class Part(NamedTuple):
+    """Images of a batch, the features of each, and of a clustering its shares of the clusters."""
+
+    pixels: list[np.ndarray]
+    features: Tensor
+    shares: Tensor | None
+
+
 @torch.no_grad()
 def write_alike(
     method: SharingMethod, batches: Iterable[Batch], normalisation: Normalisation, folder: Path
 ) -> None:
     """Write `alike-<task>.png` for each task that learns without labels from whole images."""
     tasks = {n: t for n, t in method.tasks.items() if isinstance(t, PretextTask | Clustering)}
-    found: dict[str, list[tuple[list[np.ndarray], torch.Tensor, torch.Tensor | None]]] = {}
+    parts: dict[str, list[Part]] = {}
     device = next(method.parameters()).device
     was_training = method.training
     method.eval()
+    waiting = set(tasks)
     for batch in batches if tasks else ():
         outputs = method(batch.to(device))
         for name, group, target in batch:
-            if name not in tasks or group.views != 1 or name not in outputs.features:
+            if name not in waiting:
                 continue
-            parts = found.setdefault(name, [])
-            if sum(len(pixels) for pixels, _, _ in parts) >= MOST:
+            if group.views != 1 or name not in outputs.features:
+                waiting.remove(name)
                 continue
             images = group.images if target.rows is None else group.images[target.rows.cpu()]
             prediction = outputs.predictions[name]
             shares = prediction["q"].cpu() if isinstance(tasks[name], Clustering) else None
             features = outputs.features[name].float().mean((2, 3)).cpu()
-            parts.append((as_pixels(images, normalisation), features, shares))
+            found = parts.setdefault(name, [])
+            found.append(Part(as_pixels(images, normalisation), features, shares))
+            if sum(len(part.pixels) for part in found) >= MOST:
+                waiting.remove(name)
+        if not waiting:
+            break
     method.train(was_training)
-    for name, parts in found.items():
-        _write(folder / f"alike-{name}.png", parts)
+    for name, found in parts.items():
+        _write(folder / f"alike-{name}.png", found)
 
 
-def _write(
-    path: Path, parts: list[tuple[list[np.ndarray], torch.Tensor, torch.Tensor | None]]
-) -> None:
-    pixels = [each for images, _, _ in parts for each in images][:MOST]
-    features = torch.cat([own for _, own, _ in parts]).numpy()[:MOST]
+def _write(path: Path, parts: list[Part]) -> None:
+    pixels = [each for part in parts for each in part.pixels][:MOST]
+    features = torch.cat([part.features for part in parts]).numpy()[:MOST]
     if len(pixels) < 3 or features.shape[1] < 2:
         return
-    shares = [own for _, _, own in parts if own is not None]
+    shares = [part.shares for part in parts if part.shares is not None]
     rows = (
         rows_of_clusters(torch.cat(shares).numpy()[:MOST])
         if shares
