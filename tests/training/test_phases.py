@@ -64,7 +64,7 @@ def test_phases_together_see_the_images_of_joint_training(config, run_in, key, m
 @pytest.mark.parametrize("key", KEYS)
 def test_every_parameter_of_the_first_phase_is_reached(config, key):
     made = config([key], epochs=3)
-    assert dry_run(made, made.method(key), 0)
+    assert list(dry_run(made, [made.method(key)], 0))
 
 
 def test_a_packed_task_keeps_every_bit_to_the_end_of_the_run(config, run_in, tmp_path):

@@ -8,6 +8,7 @@ from polytask import training
 from polytask.compare import compare
 from polytask.config import read_config
 from polytask.errors import UserError
+from polytask.training.dry_run import dry_run
 from polytask.training.preflight import check
 from polytask.training.progress import Silent
 from polytask.training.run import Stopped, train_run
@@ -54,6 +55,14 @@ def test_one_command_does_as_two(tmp_path):
     )
     two = json.loads((tmp_path / "second/result.json").read_text())
     assert own["extra_samples"] == two["extra_samples"] + seen["samples"]["turned"]
+
+
+@pytest.mark.parametrize("by", ["fine_tune", "soft_targets", "fsp"])
+def test_a_dry_run_tries_what_comes_first_too(by):
+    config = read_config(document(by))
+    lines = dry_run(config, [config.method("tuned")], 3)
+    told = ["pretraining.alone: turned", "tuned: digit"]
+    assert [line.partition(" loss ")[0] for line in lines] == told
 
 
 class Stopping(Silent):

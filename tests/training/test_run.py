@@ -190,7 +190,7 @@ def test_frozen_trunk_keeps_weights_and_statistics(config, run_in, entry, traina
 def test_dry_run_tells_a_loss_per_task_and_writes_nothing(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = config(["hard"])
-    lines = dry_run(made, made.method("hard"), 0)
+    lines = list(dry_run(made, [made.method("hard")], 0))
     assert [line.split()[1] for line in lines] == ["read_handwriting", "read_print"]
     assert list(tmp_path.iterdir()) == []
 
@@ -200,7 +200,7 @@ def test_dry_run_of_a_phase_of_one_task_asks_nothing_of_the_others(config):
     groups = {"kind": "clustering", "data": "handwritten"}
     read = {"kind": "classification", "data": "printed"}
     made = config(["single"], {"tasks": {"groups": groups, "read": read}})
-    (line,) = dry_run(made, made.method("single"), 0)
+    (line,) = dry_run(made, [made.method("single")], 0)
     assert line.startswith("single: groups loss")
 
 

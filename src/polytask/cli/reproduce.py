@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli.console import show, show_json, show_table
-from polytask.cli.options import Json
+from polytask.cli.options import Jobs, Json
 
 if TYPE_CHECKING:
     from polytask.reproduce.experiment import Experiment
@@ -29,6 +29,7 @@ def reproduce(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder of the experiment's data sets.")
     ] = None,
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Repeat an experiment of a paper, beside its published numbers.
@@ -47,7 +48,7 @@ def reproduce(
     from polytask.training.display import display
 
     with display() as shown:
-        found = repeat(experiment, scale, out, data, shown)
+        found = repeat(experiment, scale, out, data, shown, jobs)
     if json:
         show_json(found)
     else:

@@ -46,10 +46,10 @@ def train(
 
     chosen = read_config(config, overrides or ())
     if dry_run:
-        from polytask.training.dry_run import dry_run as try_method
+        from polytask.training.dry_run import dry_run as try_all
 
-        entry = chosen.method(method)
-        for line in try_method(chosen, entry, chosen.seeds[0] if seed is None else seed):
+        entries = [chosen.method(method)]
+        for line in try_all(chosen, entries, chosen.seeds[0] if seed is None else seed):
             show(line)
         return
     from polytask.report import page_of

@@ -72,11 +72,10 @@ def dry_run(
         UserError: the input is wrong, or a unit gets no gradient.
         Diverged: a loss is not finite.
     """
-    from polytask.training.dry_run import dry_run as try_method
+    from polytask.training.dry_run import dry_run as try_all
 
     chosen = _read(config, overrides)
-    for entry in chosen.methods:
-        yield from try_method(chosen, entry, chosen.seeds[0])
+    yield from try_all(chosen, chosen.methods, chosen.seeds[0])
 
 
 def _read(config: Config | str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Config:

@@ -39,6 +39,7 @@ def reproduce(
     out: Path | None = None,
     data: Path | None = None,
     show: Show | None = None,
+    jobs: int | None = None,
 ) -> dict[str, Any]:
     """Run what is left of an experiment and say how it stands beside the paper.
 
@@ -50,7 +51,7 @@ def reproduce(
     from polytask.training.checkpoint import write_json
 
     folder = out or folder_of(experiment, scale)
-    results = compare(experiment.config(scale, data), folder, resume=True, progress=show)
+    results = compare(experiment.config(scale, data), folder, resume=True, progress=show, jobs=jobs)
     # Kept from the first time, so that looking at a finished experiment does not redate it.
     try:
         date = json.loads((folder / RECORD).read_bytes())["date"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,15 @@ from polytask.training.world import World
 
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
+    from polytask.training.source import Source
 
 
 @dataclass(frozen=True)
 class Work:
     """What every process of a run knows of it.
 
-    `is_teacher`: it is trained for another run, which waits for it.
+    `is_teacher`: it is trained for another run, which waits for it. `untrained` stands in for runs
+    of the section `pretraining`, by name, where nothing is trained in earnest.
     """
 
     config: Config
@@ -41,6 +43,7 @@ class Work:
     comparison: Path | None = None
     stop_after: int | None = None
     is_teacher: bool = False
+    untrained: Mapping[str, Source] = field(default_factory=dict)
 
 
 class Assembly:
@@ -56,11 +59,11 @@ class Assembly:
         config, entry = self.config, self.entry
         self.tasks = task_kinds.build(config.tasks)
         self.data: Data = load_data(config, self.tasks, self.seed)
-        self.start_from = start_of(config, entry)
+        self.start_from = start_of(config, entry, work.untrained)
         if self.start_from is not None:
             self.data.normalisation = self.start_from.normalisation
         method = self._built(entry)
-        check_transfer(config, entry, method)
+        check_transfer(config, entry, method, work.untrained)
         self.method: SharingMethod = method.to(world.device)
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
@@ -85,7 +88,7 @@ class Assembly:
         transfer = self.entry.options.transfer
         if transfer is None:
             return phases
-        source = source_of(config, self.entry)
+        source = source_of(config, self.entry, self.work.untrained)
         return transferred(phases, self.method, source, transfer, config.train, data.normalisation)
 
     def single(self) -> tuple[MethodEntry, SharingMethod]:
@@ -94,7 +97,8 @@ class Assembly:
 
     def _built(self, entry: MethodEntry) -> SharingMethod:
         config, data = self.config, self.data
-        source = self.start_from if entry is self.entry else start_of(config, entry)
+        untrained = self.work.untrained
+        source = self.start_from if entry is self.entry else start_of(config, entry, untrained)
         start = None if source is None else source.start
         return build_method(
             config, entry, self.tasks, data.streams, data.stream_of, self.seed, start

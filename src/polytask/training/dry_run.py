@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from polytask.errors import RunError
 from polytask.training.loop import Loop
+from polytask.training.preflight import learned_from
 from polytask.training.run import Run, prepare_process
 
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
 
 
-def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
-    """Two batches through a method, or as many as show it every task, without a trace on disk.
+def dry_run(config: Config, entries: Sequence[MethodEntry], seed: int) -> Iterator[str]:
+    """Two batches through each method, or as many as show it every task, without a trace on disk.
 
-    Returns a line per task. Raises:
+    What they learn from, of the section `pretraining`, comes first. Yields a line per task.
+
+    Raises:
         Diverged: a loss is not finite.
         RunError: a trunk or column unit of a task gets no gradient.
     """
     prepare_process()
+    for name, part in learned_from(config, entries).items():
+        yield from _tried(part, part.methods[0], seed, f"pretraining.{name}")
+    for entry in entries:
+        yield from _tried(config, entry, seed, entry.key)
+
+
+def _tried(config: Config, entry: MethodEntry, seed: int, label: str) -> Iterator[str]:
     run = Run.alone(config, entry, seed)
     first = run.plan(run.untrained_single_paths)[0]
     loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
@@ -38,9 +49,7 @@ def dry_run(config: Config, entry: MethodEntry, seed: int) -> list[str]:
         viewed -= set(run.method.heads.parameters())
     idle = sorted(n for n, p in loop.parameters.items() if n not in reached and p in viewed)
     if idle:
-        raise RunError.at(entry.key, f"no gradient reaches {', '.join(idle[:5])}")
-    return [
-        f"{entry.key}: {task} loss {loop.sums[task] / loop.counts[task]:.4f}, "
-        f"{loop.images[task]} labelled images"
-        for task in loop.sums
-    ]
+        raise RunError.at(label, f"no gradient reaches {', '.join(idle[:5])}")
+    for task in loop.sums:
+        mean = loop.sums[task] / loop.counts[task]
+        yield f"{label}: {task} loss {mean:.4f}, {loop.images[task]} labelled images"

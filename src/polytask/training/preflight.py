@@ -32,29 +32,41 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
 
     loggers.check(config)
     chosen = config.methods if entries is None else entries
-    learned_from = {
-        entry.options.transfer.pretraining for entry in chosen if entry.options.transfer is not None
-    }
-    untrained = {
-        name: _untrained(part, config.place("pretraining", name))
-        for name, part in config.pretraining.items()
-        if name in learned_from
-    }
+    sources = untrained(config, chosen)
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
     data = load_data(config, tasks, seed)
     faults = []
     for entry in chosen:
         try:
-            source = start_of(config, entry, untrained)
+            source = start_of(config, entry, sources)
             start = None if source is None else source.start
             method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
-            check_transfer(config, entry, method, untrained)
+            check_transfer(config, entry, method, sources)
             build_balancer(method.options.balancing or config.balancing, method)
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(list(dict.fromkeys(faults)))  # the backbone's are those of every method
+
+
+def learned_from(config: Config, entries: Sequence[MethodEntry]) -> dict[str, Config]:
+    """Those of the section `pretraining` that methods learn from, by name."""
+    transfers = (entry.options.transfer for entry in entries)
+    named = {transfer.pretraining for transfer in transfers if transfer and transfer.run is None}
+    return {name: part for name, part in config.pretraining.items() if name in named}
+
+
+def untrained(config: Config, entries: Sequence[MethodEntry]) -> dict[str, Source]:
+    """What stands in for the runs that methods will learn from, by name.
+
+    Raises:
+        UserError: the input of one is wrong.
+    """
+    return {
+        name: _untrained(part, config.place("pretraining", name))
+        for name, part in learned_from(config, entries).items()
+    }
 
 
 def _untrained(config: Config, place: str) -> Source:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polytask.errors import RunError
 from polytask.phase import Phase
-from polytask.training import checkpoint, loggers, output, pretrain
+from polytask.training import checkpoint, loggers, output, preflight, pretrain
 from polytask.training.allocator import keep_freed_memory
 from polytask.training.assembly import Assembly, Work
 from polytask.training.evaluation import Scores, evaluate
@@ -160,7 +160,8 @@ class Run(Assembly):
     @classmethod
     def alone(cls, config: Config, entry: MethodEntry, seed: int) -> Run:
         """A run of this process that writes nothing."""
-        work = Work(config, entry, seed, Path(os.devnull))
+        untrained = preflight.untrained(config, [entry])
+        work = Work(config, entry, seed, Path(os.devnull), untrained=untrained)
         return cls(work, World.of(config.train.precision), Silent())
 
     def _single_paths(self) -> dict[str, nn.Module]:

@@ -174,7 +174,7 @@ def test_a_dry_run_expects_no_gradient_where_nothing_is_paired(config):
     """Independent starts: learned weights of layers without a pair have nothing to learn from."""
     options = {"phi": "learned", "threshold": 0.9, "init": "independent"}
     made = config([{"kernel_sharing": options}])
-    lines = dry_run(made, made.method("kernel_sharing"), 0)
+    lines = list(dry_run(made, [made.method("kernel_sharing")], 0))
     assert [line.split(" loss ")[0] for line in lines] == [
         "kernel_sharing: read_handwriting",
         "kernel_sharing: read_print",
