@@ -12,15 +12,15 @@ from polytask.errors import Diverged, Lost, UserError
 STEPS = 400
 
 
-def check(config):
+def check(config, devices):
     pass
 
 
-def refuse(config):
+def refuse(config, devices):
     raise UserError.at("shop.yaml:3 data.shelf", "no such file")
 
 
-def occupy(config):
+def occupy(config, devices):
     """Be another process that is faster."""
     (config.folder / "out").mkdir()
     (config.folder / "out" / "results.json").write_text("theirs")

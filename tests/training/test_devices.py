@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from polytask.errors import Failed, UserError
-from polytask.training import processes, transfer
+from polytask.training import preflight, processes, transfer
+from polytask.training.assembly import Assembly, Work
 from polytask.training.pretrain import pretrain
 from polytask.training.progress import Progress
 from polytask.training.run import Stopped, train_run
+from polytask.training.world import World
 
 
 def test_a_run_goes_on_with_another_number_of_processes(config, run_in):
@@ -98,6 +100,22 @@ def test_two_numbers_of_processes_are_refused(monkeypatch):
         processes.together(2, "32", None),
     ):
         pass
+
+
+def test_what_processes_cannot_add_up_is_refused_before_anything_is_written(config, tmp_path):
+    made = config(["hard"], {"balancing": {"graddrop": {"on": "representation"}}})
+    preflight.check(made)
+    said = r"balancing\.graddrop\.on: representation runs in one process"
+    with pytest.raises(UserError, match=said):
+        preflight.check(made, devices=2)
+    world = World.of()
+    world.size = 2  # whatever else a run needs them for, it comes later
+    with pytest.raises(UserError, match=said):
+        Assembly(Work(made, made.method("hard"), 0, tmp_path / "run"), world)
+    made = config(["hard"], {"balancing": {"early_stopping": {"keep": ["read_prints"]}}})
+    with pytest.raises(UserError, match=r'unknown task "read_prints"'):
+        train_run(made, made.method("hard"), 0, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_devices_than_gpus_are_refused(monkeypatch, config, tmp_path):

@@ -176,14 +176,14 @@ def run_back(loss: Tensor | None, *, keep: bool = False) -> None:
         loss.backward(retain_graph=keep)  # type: ignore[no-untyped-call]
 
 
-def build(spec: str | Mapping[str, Any], method: SharingMethod) -> Balancer:
+def build(spec: str | Mapping[str, Any], method: SharingMethod, processes: int = 1) -> Balancer:
     """The balancer of a config entry, a name or `{name: options}`, for a method.
 
     Where tasks share nothing there is nothing to balance: `single` is trained by plain sums, so
     that weights do not turn into learning rates of the baseline.
 
     Raises:
-        UserError: the balancer cannot serve the method.
+        UserError: the balancer cannot serve the method, or so many processes.
         MissingExtra: the balancer needs an optional dependency.
     """
     name, options = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
@@ -194,4 +194,5 @@ def build(spec: str | Mapping[str, Any], method: SharingMethod) -> Balancer:
         plain = registry.load("balancing", "equal", Balancer)
         return plain(tasks, plain.Options())  # type: ignore[no-any-return]
     balancer.check(method)
+    balancer.check_processes(processes)
     return balancer

@@ -124,7 +124,7 @@ class _Worker:
     def attempt(self, job: Check | Job) -> Reply:
         try:
             if isinstance(job, Check):
-                self.check(self.config)
+                self.check(self.config, devices=self.devices)
             else:
                 self.run(job)
             return Reply("done")

@@ -12,6 +12,7 @@ from torch import nn
 
 from polytask import tasks as task_kinds
 from polytask.backbones.norm import BatchNorm, sum_over_processes
+from polytask.balancing import build as build_balancer
 from polytask.data.load import load_data
 from polytask.data.pipeline import Data
 from polytask.phase import Phase, Schedule
@@ -70,12 +71,13 @@ class Assembly:
         if world.size > 1 and config.train.sync_norm:
             for norm in (m for m in self.method.modules() if isinstance(m, BatchNorm)):
                 norm.current.sync = sum_over_processes
+        balancing = entry.options.balancing or config.balancing
+        build_balancer(balancing, method, world.size)  # refused before anything is written
         if config.train.compile:
             check_compiler(config.train.compile, world.device, config.place("train", "compile"))
-            balancing = entry.options.balancing or config.balancing
             compile_units(self.method, config.train.compile, balancing)
         if any(type(task).planned is not Task.planned for task in self.tasks.values()):
-            self.plan(self.untrained_single_paths)  # refused before anything is written
+            self.plan(self.untrained_single_paths)  # as above
 
     def plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
         config, data = self.config, self.data

@@ -67,8 +67,7 @@ class Loop:
         # What runs in the method's place need not reach the parameters that a balancer looks at.
         chosen = method.options.balancing or config.balancing
         balancing = chosen if phase.forward is None else "equal"
-        self.balancer = build_balancer(balancing, method).to(world.device)
-        self.balancer.check_processes(world.size)
+        self.balancer = build_balancer(balancing, method, world.size).to(world.device)
         self.parameters = self._trainable()
         self.optimizers = Optimizers(
             {

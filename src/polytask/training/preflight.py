@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from polytask.training.source import Source
 
 
-def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
+def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices: int = 1) -> None:
     """Read the data and build every method and its balancer once; those they learn from first.
 
     Args:
         config: the whole config.
         entries: the methods that count, all by default.
+        devices: processes that each run trains in.
 
     Raises:
         UserError: with the faults of the data, else those of all methods.
@@ -28,9 +29,14 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
     from polytask.data.load import load_data
     from polytask.sharing.build import build_method
     from polytask.training import loggers
+    from polytask.training.compiled import check_compiler
     from polytask.training.start import check_transfer, start_of
+    from polytask.training.world import World
 
     loggers.check(config)
+    if config.train.compile:
+        device = World.of(config.train.precision).device
+        check_compiler(config.train.compile, device, config.place("train", "compile"))
     chosen = config.methods if entries is None else entries
     sources = untrained(config, chosen)
     tasks = task_kinds.build(config.tasks)
@@ -43,7 +49,7 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None) -> None:
             start = None if source is None else source.start
             method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
             check_transfer(config, entry, method, sources)
-            build_balancer(method.options.balancing or config.balancing, method)
+            build_balancer(method.options.balancing or config.balancing, method, devices)
         except UserError as error:
             faults += error.faults
     if faults:

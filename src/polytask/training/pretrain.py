@@ -10,6 +10,7 @@ from polytask import registry
 from polytask.errors import ConfigError, one_of
 from polytask.training import checkpoint, output, preflight
 from polytask.training.assembly import Work
+from polytask.training.child import torchrun_size
 from polytask.training.processes import is_follower
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def after(work: Work, progress: Progress | None, devices: int, overwrite: bool) 
     assert transfer.pretraining is not None
     part = work.config.pretraining[transfer.pretraining]
     if work.comparison is None:
-        preflight.check(work.config, [work.entry])
+        preflight.check(work.config, [work.entry], max(devices, torchrun_size()))
         if not is_follower():
             _begin(work, overwrite)
     folder = folder_of(work.comparison or work.folder, transfer.pretraining, work.seed)
