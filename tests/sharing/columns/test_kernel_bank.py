@@ -294,6 +294,15 @@ def test_twins_mix_as_any_pairs_do(columns, own):
         assert_close(got, expected, atol=1e-12, rtol=0)
     for got, expected in zip(gradients(made), gradients(want), strict=True):
         assert_close(got, expected, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda *own: tuple(bank(own).values()), raw)
+    assert torch.autograd.gradgradcheck(lambda *own: tuple(bank(own).values()), raw)
+
+
+def test_equal_twins_stay_as_they_are_in_every_bit():
+    kernels = [torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))] * 3
+    bank = bank_of(kernels, 0.99)
+    assert all(torch.equal(bank.linked(*pair), torch.eye(8) > 0) for pair in bank.pairs)
+    assert all(torch.equal(mixed, kernels[0]) for mixed in bank(kernels).values())
 
 
 def test_kernels_mix_by_the_pairs_of_a_loaded_state():

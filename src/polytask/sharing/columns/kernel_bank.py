@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.sharing.columns.kernel_mixture import Mixture, weighed
+from polytask.sharing.columns.kernel_mixture import Mixture, rows_of, weighed
 
 Pairing: TypeAlias = Literal["all", "same_index", "mutual_best"]
 Phi: TypeAlias = Literal["half", "learned", "similarity"]
@@ -65,8 +65,8 @@ class KernelBank(nn.Module):
 
     @torch.no_grad()
     def refresh(self, kernels: Sequence[Tensor]) -> None:
-        """Find the pairs of kernels [m, D] (eq. 3 and 4), by one matrix product a column."""
-        units = [F.normalize(raw, dim=1) for raw in kernels]
+        """Find the pairs of kernels [m, …] (eq. 3 and 4), by one matrix product a column."""
+        units = [F.normalize(rows_of(raw), dim=1) for raw in kernels]
         for i in dict.fromkeys(i for i, _ in self.pairs):
             others = [j for first, j in self.pairs if first == i]
             if self.pairing == "same_index":
@@ -84,7 +84,7 @@ class KernelBank(nn.Module):
                     self._matrix("cosine", i, j).copy_(cosine)
 
     def forward(self, kernels: Sequence[Tensor]) -> dict[int, Tensor]:
-        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, D] each."""
+        """The effective kernels (eq. 5 and 6) of the columns with a linked kernel, [m, …] each."""
         found: dict[int, Tensor] = {}
         for mixture in self._mixtures(kernels[0].dtype):
             mixed = mixture.of([kernels[k] for k in mixture.members])
@@ -197,20 +197,3 @@ def _of_equal_index(one: Tensor, other: Tensor) -> Tensor:
     both = min(len(one), len(other))
     cosine.diagonal().copy_((one[:both] * other[:both]).sum(dim=1))
     return cosine
-
-
-def _is_channels_last(weight: Tensor) -> bool:
-    return weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def rows_of_kernels(weight: Tensor) -> Tensor:
-    """Kernels [m, C, k, k] as rows [m, D], in the order in which memory holds them."""
-    return (weight.permute(0, 2, 3, 1) if _is_channels_last(weight) else weight).flatten(1)
-
-
-def kernels_of_rows(kernels: Tensor, like: Tensor) -> Tensor:
-    """Rows [m, D] as kernels in the shape and layout of others."""
-    if not _is_channels_last(like):
-        return kernels.view(like.shape)
-    count, channels, height, width = like.shape
-    return kernels.view(count, height, width, channels).permute(0, 3, 1, 2)

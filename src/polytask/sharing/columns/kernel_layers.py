@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone
-from polytask.sharing.columns.kernel_bank import KernelBank, kernels_of_rows, rows_of_kernels
+from polytask.sharing.columns.kernel_bank import KernelBank
 
 
 class Layer(NamedTuple):
@@ -69,7 +69,7 @@ class KernelLayers(nn.ModuleDict):
         for layer, modules in layers.items():
             bank = self.bank(layer)
             if bank is not None:
-                bank.refresh([rows_of_kernels(m.get_parameter("weight")) for m in modules])
+                bank.refresh([module.get_parameter("weight") for module in modules])
 
     def effective(
         self, layers: Mapping[Layer, Sequence[nn.Module]]
@@ -82,8 +82,8 @@ class KernelLayers(nn.ModuleDict):
             if bank is None or weights[0].is_meta:  # on meta no pair is known, and none counts
                 continue
             with torch.autocast(weights[0].device.type, enabled=False):
-                kernels = bank([rows_of_kernels(weight) for weight in weights])
-            found += [(modules[i], kernels_of_rows(k, weights[i])) for i, k in kernels.items()]
+                kernels = bank(weights)
+            found += [(modules[i], mixed) for i, mixed in kernels.items()]
         return found
 
     def ratios(self, layer: Layer) -> tuple[float, float]:
