@@ -170,7 +170,7 @@ def _has_scores(folder: Folder) -> bool:
 def _verdict(folder: Folder) -> dict[str, Any]:
     found = [wording.sentence(name, m, folder.seeds) for name, m in folder.methods.items()]
     if folder.is_comparison:
-        headline = wording.headline(folder.methods, folder.seeds)
+        headline = wording.headline(folder.methods, folder.seeds, folder.has_results)
     else:
         headline = wording.run_headline(folder.all_runs()[0].result)
     return {

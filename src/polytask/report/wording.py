@@ -99,8 +99,10 @@ def probe_lines(result: RunResult) -> list[str]:
     ]
 
 
-def headline(methods: Mapping[str, MethodResult], seeds: int) -> str:
+def headline(methods: Mapping[str, MethodResult], seeds: int, is_over: bool = True) -> str:
     """The answer to "does sharing help my tasks?" in one line."""
+    if is_over and set(methods) == {"single"}:
+        return "Single-task networks alone; no sharing to compare them with."
     judged = {n: r for n, r in methods.items() if r.verdict is not None}
     helping, hurting = _with_verdict(judged, "helps"), _with_verdict(judged, "hurts")
     if not judged:
