@@ -61,7 +61,7 @@ def test_depths_are_coloured_in_the_scale_of_the_labels():
     [
         ({"class": "cat", "probability": 0.975}, "cat 0.97"),
         ({"labels": []}, "none"),
-        ({"mask": [[0]], "shares": {"a": 0.75, "b": 0.25}}, "a 75.0%, b 25.0%"),
+        ({"mask": [[0]], "shares": {"a": 0.25, "b": 0.75, "c": 0.0}}, "b 75.0%, a 25.0%"),
         ({"box": [1, 2.04, 3, 4]}, "1.0, 2.0, 3.0, 4.0"),
         ({"boxes": [{"class": "x", "score": 0.9}] * 7}, "x 0.90, " * 5 + "2 more"),
         ({"values": {"age": 31.25}}, "age 31.25"),
@@ -82,6 +82,16 @@ def test_a_written_picture_keeps_its_shape_and_a_small_one_is_enlarged(tmp_path)
     (large,) = write_overlay(np.zeros((300, 400, 1), np.uint8), {}, tmp_path, "large")
     with Image.open(large) as picture:
         assert picture.size == (400, 300)
+
+
+def test_a_second_mask_is_explained_on_its_own_picture_alone(tmp_path):
+    """Two tasks use the same colours: on the picture of the one, the other's would mislead."""
+    one = {"mask": np.ones((20, 30), int), "shares": {"sky": 0.0, "road": 1.0}}
+    other = {"mask": np.zeros((20, 30), int), "shares": {"rest": 0.0, "mover": 1.0}}
+    both = write_overlay(GREY, {"what": one, "who": other}, tmp_path, "both")
+    alone = write_overlay(GREY, {"what": one}, tmp_path, "alone")
+    assert [file.name for file in both] == ["both.png", "both-who.png"]
+    assert both[0].read_bytes() == alone[0].read_bytes()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from polytask import load, train
 from polytask.data.load import load_data
+from polytask.data.overlay import colour_of
 from polytask.report import report
 from polytask.report.records import Answers, Confusion
 
@@ -106,6 +107,18 @@ def test_the_page_shows_them_and_names_stay_text(run):
     assert "<i>" not in text
     assert "&lt;i&gt;" in text
     assert text.count("data:image/jpeg;base64,") >= 2 * 6 + 2 * 6 + 2 * 6 + 6
+
+
+def test_the_page_names_the_colour_of_every_class(run):
+    colours = answers(run).colours
+    assert list(colours["outline"]) == CONFIG["tasks"]["outline"]["classes"]
+    assert colours.keys() == {"outline"}
+    text = report(run).read_text("utf-8")
+    assert text.count('class="swatch"') == 6
+    for number, colour in enumerate(colours["outline"].values()):
+        red, green, blue = colour_of(number)
+        assert colour == (f"#{red:02x}{green:02x}{blue:02x}" if number else None)
+        assert not number or f"background:{colour}" in text
 
 
 def test_pictures_from_elsewhere_are_not_taken_into_the_page(run, tmp_path):

@@ -25,7 +25,8 @@ TRUE = (0, 200, 255)  # the frame of a label's box
 MAIN = ""  # the name of the picture itself
 LEAST_SIDE = 256  # of a picture that is written for people
 MOST_LINES = 12
-MOST_BOXES, MOST_TOLD = 20, 5  # of an image, the surest first
+MOST_BOXES, MOST_TOLD = 20, 5  # of an image, the surest or largest first
+LEAST_SHARE = 0.0005  # of an image that is told, a tenth of a percent when rounded
 
 
 def drawn(
@@ -81,7 +82,8 @@ def in_words(answer: Answer) -> str:
     if "labels" in answer:
         return ", ".join(answer["labels"]) or "none"
     if "shares" in answer:
-        return ", ".join(f"{name} {share:.1%}" for name, share in answer["shares"].items())
+        largest = sorted(answer["shares"].items(), key=lambda each: -each[1])[:MOST_TOLD]
+        return ", ".join(f"{name} {share:.1%}" for name, share in largest if share >= LEAST_SHARE)
     if "box" in answer:
         return ", ".join(f"{edge:.1f}" for edge in answer["box"])
     if "boxes" in answer:
@@ -117,11 +119,14 @@ def write_overlay(
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for task, picture in drawn(pixels, answers).items():
+        pictures = drawn(pixels, answers)
+        own = [task for task in pictures if task and "mask" in answers[task]]
+        main = {task: answer for task, answer in answers.items() if task not in own}
+        for task, picture in pictures.items():
             factor = max(1, LEAST_SIDE // max(picture.size))
             size = (picture.width * factor, picture.height * factor)
             large = picture.resize(size, Image.Resampling.NEAREST)
-            _write_lines(large, _legend(answers if task == MAIN else {task: answers[task]}))
+            _write_lines(large, _legend({task: answers[task]} if task else main))
             written.append(folder / (f"{name}-{task}.png" if task else f"{name}.png"))
             large.save(written[-1])
     except OSError as error:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polytask.batch import Group, Target, take
+from polytask.data.overlay import colour_of
 from polytask.data.pipeline import Data
 from polytask.data.sheet import as_pixels
 from polytask.explain.drawing import MAIN, TRUE, Answer, drawn, in_words
@@ -140,7 +141,19 @@ class Gallery:
             for name, cases in self.worst.items()
             if cases
         }
-        write_json(folder / FILE, {"split": self.split, "shown": shown, "worst": worst})
+        found = {"split": self.split, "colours": self._colours(), "shown": shown, "worst": worst}
+        write_json(folder / FILE, found)
+
+    def _colours(self) -> dict[str, dict[str, str | None]]:
+        """Each class of the tasks whose answers are masks, in its colour; the first has none."""
+        masks = [name for name, cases in self.worst.items() if cases and "mask" in cases[0].answer]
+        return {
+            name: {
+                label: "#{:02x}{:02x}{:02x}".format(*colour_of(k)) if k else None
+                for k, label in enumerate(self.tasks[name].classes)
+            }
+            for name in masks
+        }
 
     def _played(self, played: Played, album: _Album) -> dict[str, Any]:
         """What the network saw beside what would have been right, and its answer."""

@@ -122,6 +122,14 @@ def _first_runs(folder: Folder) -> Iterable[tuple[str, Run, Answers]]:
             yield method, run, run.answers
 
 
+def colours(folder: Folder) -> dict[str, dict[str, str | None]]:
+    """The colour of each class of tasks with masks; nothing for the class that is not drawn."""
+    found: dict[str, dict[str, str | None]] = {}
+    for _, _, answers in _first_runs(folder):
+        found |= answers.colours
+    return found
+
+
 def split_of(folder: Folder) -> str:
     """The split that the images are of, in words."""
     splits = {answers.split for _, _, answers in _first_runs(folder)}

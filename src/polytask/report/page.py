@@ -148,6 +148,7 @@ def context(folder: Folder) -> dict[str, Any]:
         "missing": [text for key, text in EXPECTED.items() if not content[key]],
         "left_out": left_out + too_many + more,
         "split": answers.split_of(folder),
+        "colours": answers.colours(folder),
         "failures": sections.failures(folder),
         "skipped": sections.skipped(folder),
         "troubles": sections.troubles(folder),

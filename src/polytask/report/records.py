@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 
 Number = float | None
+Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
 
 
 class Spread(BaseModel):
@@ -204,6 +205,7 @@ class Answers(BaseModel):
     """`plots/answers.json`: images spread over a split, and those of the highest loss by task."""
 
     split: str = ""
+    colours: dict[str, dict[str, Colour | None]] = {}  # of the classes of tasks with masks
     shown: list[Example] = []
     worst: dict[str, list[Example]] = {}
 
