@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli.console import say, show, show_json, show_table
-from polytask.cli.options import Config, Json, Overrides
+from polytask.cli.options import Config, Json, Overrides, read
 
 if TYPE_CHECKING:
     from polytask.search.affinity import Affinity
@@ -46,13 +46,12 @@ def affinity(
     ± 1.96 standard errors; cosines are those of the tasks' gradients. The last line is for a
     config: the proposed groups as those that share kernels, and as a network each.
     """
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.config.groups import FILE
     from polytask.search.affinity import measure_affinity
 
-    read = read_config(config, overrides or ())
     found = measure_affinity(
-        read, networks, every, seed, lambda epoch: say(f"epoch {epoch} of {read.train.epochs}")
+        chosen, networks, every, seed, lambda epoch: say(f"epoch {epoch} of {chosen.train.epochs}")
     )
     groups = ", ".join("[" + ", ".join(group) + "]" for group in found.groups)
     method = (

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli.console import say, show, show_json
-from polytask.cli.options import Config, Json, Overrides
+from polytask.cli.options import Config, Json, Overrides, read
 
 
 def check(
@@ -25,10 +25,10 @@ def check(
     Tells the counts of each class and split, unreadable files, duplicates across splits and the
     like; faults exit with code 2.
     """
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.data.check import check as check_data
 
-    report = check_data(read_config(config, overrides or ()), sheets)
+    report = check_data(chosen, sheets)
     if json:
         show_json(report.to_json())
     else:

@@ -22,6 +22,7 @@ from polytask.cli.options import (
     Overwrite,
     Resume,
     check_start,
+    read,
     refuse_torchrun,
 )
 
@@ -51,20 +52,20 @@ def compare(
     """
     check_start(resume, overwrite)
     refuse_torchrun("compare")
+    changes = [*(overrides or ()), *([f"seeds={seeds}"] if seeds is not None else ())]
+    chosen = read(config, changes)
     from polytask.compare import compare as run_all
     from polytask.compare import dry_run as try_all
     from polytask.training.display import display
 
-    changes = [*(overrides or ()), *([f"seeds={seeds}"] if seeds is not None else ())]
     if dry_run:
-        for line in try_all(config, changes):
+        for line in try_all(chosen):
             show(line)
         return
     with display() as shown:
         results = run_all(
-            config,
+            chosen,
             out,
-            overrides=changes,
             jobs=jobs,
             devices=devices,
             on=on,

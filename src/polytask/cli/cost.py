@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli.console import show_json, show_table
-from polytask.cli.options import Config, Json, Overrides
+from polytask.cli.options import Config, Json, Overrides, read
 from polytask.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -35,12 +35,11 @@ def cost(
     """
     if convention not in CONVENTIONS:
         raise UserError(unknown("--convention", "convention", convention, CONVENTIONS))
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.cost import cost_of_config, latencies_of_config
 
-    read = read_config(config, overrides or ())
-    costs = cost_of_config(read, convention)  # type: ignore[arg-type]
-    measured = latencies_of_config(read) if latency else {}
+    costs = cost_of_config(chosen, convention)  # type: ignore[arg-type]
+    measured = latencies_of_config(chosen) if latency else {}
     if json:
         documents = {name: found.as_dict() for name, found in costs.items()}
         for name, tasks in measured.items():

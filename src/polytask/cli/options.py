@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polytask.errors import UserError
+
+if TYPE_CHECKING:
+    from polytask.config import models
 
 Config = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled example.")
@@ -70,6 +74,13 @@ Within = Annotated[
         help="The most a path may take: 35MMAC, 2Mparams, 5ms; the best on validation that fits.",
     ),
 ]
+
+
+def read(config: str, overrides: Sequence[str] | None) -> models.Config:
+    """Read a command's config: before torch is imported, so that most errors are told at once."""
+    from polytask.config import read_config
+
+    return read_config(config, overrides or ())
 
 
 def check_start(resume: bool, overwrite: bool) -> None:

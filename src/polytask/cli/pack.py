@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli.console import say, show
-from polytask.cli.options import Config, Overrides
+from polytask.cli.options import Config, Overrides, read
 
 
 def pack(
@@ -21,10 +21,10 @@ def pack(
     Pictures are decoded and resized once; labels, splits and places go with them. Training on the
     packed file gives the result of training on the original.
     """
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.data.pack import pack as pack_data
 
-    written = pack_data(read_config(config, overrides or ()), file)
+    written = pack_data(chosen, file)
     for packed in written:
         for fault in packed.skipped:
             say(f"left out: {fault}")

@@ -16,6 +16,7 @@ from polytask.cli.options import (
     Overwrite,
     Resume,
     check_start,
+    read,
     refuse_torchrun,
 )
 
@@ -46,13 +47,12 @@ def pretrain(
     """
     check_start(resume, overwrite)
     refuse_torchrun("pretrain")
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.report import page_of
     from polytask.training.display import display
     from polytask.training.pretrain import pretrain as train_pretext
     from polytask.training.progress import Progress
 
-    chosen = read_config(config, overrides or ())
     folder = out or Path("runs") / chosen.name
     with display() as shown:
         result = train_pretext(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli.console import show_json, show_table
-from polytask.cli.options import Config, Json, Overrides
+from polytask.cli.options import Config, Json, Overrides, read
 
 if TYPE_CHECKING:
     from polytask.training.profile import Profile
@@ -33,10 +33,9 @@ def profile(
     gradients. Nothing is written. What an option is worth shows beside another call:
     train.channels_last=false, train.precision=bf16.
     """
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.training.profile import profile as measure
 
-    chosen = read_config(config, overrides or ())
     entries = chosen.methods if method is None else [chosen.method(method)]
     found = [measure(chosen, entry, chosen.seeds[0], steps) for entry in entries]
     if json:

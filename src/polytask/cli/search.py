@@ -19,6 +19,7 @@ from polytask.cli.options import (
     Overwrite,
     Resume,
     check_start,
+    read,
     refuse_torchrun,
 )
 
@@ -45,14 +46,15 @@ def search(
     """
     check_start(resume, overwrite)
     refuse_torchrun("search")
-    from polytask.config import read_config
+    chosen = read(config, overrides)
     from polytask.search.run import search as run
     from polytask.training.display import display
 
-    read = read_config(config, overrides or ())
-    folder = out or Path("runs") / read.name
+    folder = out or Path("runs") / chosen.name
     with display() as shown:
-        found = run(read, folder, shown, jobs, resume=resume, overwrite=overwrite, devices=devices)
+        found = run(
+            chosen, folder, shown, jobs, resume=resume, overwrite=overwrite, devices=devices
+        )
     from polytask.report import report
 
     say(f"page: {report(folder)}")

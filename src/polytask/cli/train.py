@@ -18,6 +18,7 @@ from polytask.cli.options import (
     Overwrite,
     Resume,
     check_start,
+    read,
 )
 
 
@@ -41,10 +42,9 @@ def train(
 ) -> None:
     """Train one method with one seed."""
     check_start(resume, overwrite)
+    chosen = read(config, overrides)
     from polytask import training
-    from polytask.config import read_config
 
-    chosen = read_config(config, overrides or ())
     if dry_run:
         from polytask.training.dry_run import dry_run as try_all
 

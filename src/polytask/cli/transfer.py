@@ -19,6 +19,7 @@ from polytask.cli.options import (
     Run,
     Seed,
     check_start,
+    read,
     refuse_torchrun,
 )
 from polytask.errors import UserError, unknown
@@ -51,8 +52,8 @@ def transfer(
         raise UserError(unknown("--by", "route", by, ROUTES))
     check_start(resume, overwrite)
     refuse_torchrun("transfer")
+    chosen = read(config, overrides)
     from polytask import training
-    from polytask.config import read_config
     from polytask.deploy.run_folder import find_run
     from polytask.report import page_of
     from polytask.report.records import RunResult
@@ -60,7 +61,6 @@ def transfer(
     from polytask.training.display import display
     from polytask.training.progress import Progress
 
-    chosen = read_config(config, overrides or ())
     source = find_run(run, method, seed)
     folder = out or Path("runs") / chosen.name
     with display() as shown:

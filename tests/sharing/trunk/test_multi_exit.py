@@ -108,9 +108,9 @@ def test_an_exit_of_a_task_that_does_not_exist():
     assert '"animal"' in error.value.faults[0].hint
 
 
-def test_a_task_without_an_exit():
-    with pytest.raises(UserError, match="no exit for b"):
-        build({"a": 2, "b": 2}, exits={"a": "layer3"})
+def test_tasks_without_an_exit_leave_at_the_end():
+    method = build({"a": 2, "b": 2}, exits={"a": "layer3"})
+    assert method.exits == {"a": "layer3.1", "b": "layer4.1"}
 
 
 def test_an_exit_in_the_middle_of_a_stage():

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import nn
 
-from polytask.errors import UserError, nearest, one_of, unknown
+from polytask.errors import UserError, one_of, unknown
 from polytask.sharing.method import MethodOptions, Setting
 from polytask.sharing.trunk import Trunk, TrunkOptions
 
@@ -25,7 +25,8 @@ class MultiExitOptions(TrunkOptions):
 
     exits: Literal["by_class_count"] | dict[str, str] = Field(
         "by_class_count",
-        description="unit or stage per task; by_class_count: fewer classes leave earlier",
+        description="unit or stage per task, the last for tasks not named; by_class_count: "
+        "fewer classes leave earlier",
     )
     heads: Literal["minimal", "big"] = Field(
         "minimal", description="big: a private copy of the trunk's rest before the head"
@@ -67,13 +68,11 @@ class MultiExit(Trunk):
         for task in exits:
             if task not in self.tasks:
                 raise UserError(unknown(f"exits.{task}", "task", task, self.tasks))
-        missing = [task for task in self.tasks if task not in exits]
-        if missing:
-            hint = nearest(missing[0], exits)
-            raise UserError.at(
-                "exits", f"no exit for {', '.join(missing)}; every task needs one", hint
-            )
-        return {task: self.backbone.resolve(unit, f"exits.{task}") for task, unit in exits.items()}
+        named = {t: self.backbone.resolve(unit, f"exits.{t}") for t, unit in exits.items()}
+        return {
+            name: named.get(name) or self.backbone.end(task.is_dense)
+            for name, task in self.tasks.items()
+        }
 
     def taps(self, task: str) -> list[str]:
         if self.options.heads == "big":
