@@ -42,6 +42,8 @@ def test_published_parameters_at_half_width():
     done = dict(zip(network.names, accumulate(parameters(u) for _, u in network), strict=True))
     assert done["features.15"] == 275_360
     assert done["features.17"] == 480_320
+    shares = [round(done[f"features.{i}"] / 687_680, 4) for i in range(13, 19)]
+    assert shares == [0.2201, 0.2794, 0.4004, 0.5214, 0.6985, 1.0]
 
 
 def test_units_with_a_shortcut_are_their_parts_and_others_have_none():

@@ -37,6 +37,10 @@ def network(name, options, *, backbone="residual_segnet", **method):
         return kind(setting, chosen)
 
 
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "made", "expected"),
     [
@@ -60,7 +64,17 @@ def network(name, options, *, backbone="residual_segnet", **method):
 )
 def test_parameters_of_the_reports_networks(name, options, made, expected):
     """METHODS §6.3, and the scalars of the stitches: T², and 9 + 4 + 4 + 2 in the fused decoder."""
-    assert sum(p.numel() for p in network(name, options, **made).parameters()) == expected
+    assert parameters(network(name, options, **made)) == expected
+
+
+def test_parameters_of_each_stage():
+    with torch.device("meta"):
+        units = dict(backbones.build("residual_segnet"))
+        wide_stem = backbones.build("residual_segnet_7x7").unit("stem")
+    down = [464, 14_016, 55_680, 221_952, 886_272, 3_542_016]
+    up = [10_621_696, 2_656_640, 664_768, 166_496, 41_776, 9_785]
+    assert [parameters(unit) for unit in units.values()] == [*down, *up]
+    assert parameters(wide_stem) == 2_384
 
 
 def test_work_of_encoder_and_decoder():

@@ -33,6 +33,14 @@ def test_worked_numbers(direction, temperature, t2, wanted):
     assert_close(found.item(), wanted, atol=1e-6, rtol=0)
 
 
+def test_the_divergence_is_that_of_the_worked_distributions():
+    """Softened at T = 2, to six digits."""
+    student = torch.tensor([0.501688, 0.304289, 0.194023], dtype=torch.float64)
+    teacher = torch.tensor([0.227863, 0.619396, 0.152741], dtype=torch.float64)
+    by_hand = (teacher * (teacher / student).log()).sum()
+    assert_close(soft_target_loss(STUDENT, TEACHER)[0], by_hand, atol=3e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("alpha", "literal", "additive"), [(1.0, 0.417030, 0.640898), (0.9, 0.397714, 0.618511)]
 )

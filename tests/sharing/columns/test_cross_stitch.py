@@ -48,6 +48,27 @@ def test_follows_the_papers_equation(size, by_channel):
     assert_close(link.narrowed(last)(maps, [0])[0], want[-1])
 
 
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        (
+            [[0.6, 0.3, 0.1], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6]],
+            [[13.6, 27.2], [36.1, 72.2], [63.1, 126.2]],
+        ),
+        (
+            [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]],
+            [[6.4, 12.8], [14.05, 28.1], [90.55, 181.1]],
+        ),
+    ],
+    ids=["report", "default"],
+)
+def test_worked_numbers(rows, wanted):
+    rows, wanted = (torch.tensor(numbers, dtype=torch.float64) for numbers in (rows, wanted))
+    maps = [torch.tensor([[x, 2 * x]], dtype=torch.float64)[:, None, None] for x in (1, 10, 100)]
+    mixed = torch.stack(Stitch(rows)(maps, range(3)))
+    assert_close(mixed[:, 0, 0, 0], wanted, atol=1e-6, rtol=0)
+
+
 def test_the_worked_example():
     link = Stitch(torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64))
     one = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.float64)

@@ -103,6 +103,12 @@ def test_maps_shrink_to_any_smaller_size(side, wanted):
         assert torch.equal(small, F.max_pool2d(maps, side // wanted))
 
 
+@pytest.mark.parametrize(("backbone", "hidden"), [("resnet18", 64), ("resnet26", 64)])
+def test_behind_bottlenecks_the_hidden_layer_has_a_quarter_of_the_channels(backbone, hidden):
+    method = build("mtan", {"a": 2}, backbone={"name": backbone, "width": 0.125, "stem": "small"})
+    assert method.tails["a"].get_submodule("3.mask.0").out_channels == hidden
+
+
 def test_a_tasks_parameters_are_the_published_one_and_a_half_trunks():
     """Quarter-width ResNet-18, residual-block extractors, five tasks."""
     five = {f"t{i}": 20 for i in range(5)}
@@ -113,6 +119,7 @@ def test_a_tasks_parameters_are_the_published_one_and_a_half_trunks():
     assert {t.params for t in cost.tasks.values()} == {trunk + attention + shared + head}
     assert cost.total.params == trunk + 5 * attention + shared + 5 * head
     assert round((trunk + attention + shared) / trunk, 3) == 1.527
+    assert abs((trunk + 5 * attention + shared) / trunk - 1.906) < 1e-3
 
 
 def test_masks_of_one_leave_the_shared_trunk():

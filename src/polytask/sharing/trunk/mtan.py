@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.backbones.norm import convert
+from polytask.backbones.residual import BottleneckUnit
 from polytask.sharing.trunk import Trunk, TrunkOptions
 from polytask.tasks.task import FeatureShape
 
@@ -33,8 +34,11 @@ class MtanOptions(TrunkOptions):
     extractor: Literal["conv", "block"] = Field(
         "conv", description="shared module between stages: a 3×3 convolution or a residual block"
     )
-    reduction: int = Field(
-        1, ge=1, description="width of the mask's hidden layer is channels / this"
+    reduction: int | None = Field(
+        None,
+        ge=1,
+        description="width of the mask's hidden layer is channels / this; by default 4 behind "
+        "bottleneck blocks, else 1",
     )
 
 
@@ -161,7 +165,8 @@ class Mtan(Trunk):
         for j, end in enumerate(self._ends(task)):
             channels = self.backbone.info[end].channels
             inner = self.backbone.info[self._inner(end)].channels
-            hidden = max(1, channels // self.options.reduction)
+            is_bottleneck = isinstance(self.backbone.unit(end), BottleneckUnit)
+            hidden = max(1, channels // (self.options.reduction or (4 if is_bottleneck else 1)))
             attentions.append(Attention(inner if j == 0 else 2 * inner, hidden, channels))
         return attentions
 
