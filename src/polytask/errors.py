@@ -73,9 +73,18 @@ class Diverged(Failed):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`Did you mean "x"?` for the closest valid name, or an empty string."""
-    found = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.6)
-    return f'Did you mean "{found[0]}"?' if found else ""
+    """`Did you mean "x"?` for the closest valid name, or an empty string.
+
+    Large and small letters, dashes and underscores are alike; a beginning stands for the whole.
+    """
+    names = {_plain(v): str(v) for v in valid}
+    close = difflib.get_close_matches(_plain(name), names, n=1, cutoff=0.6)
+    found = close or [n for n in names if len(name) > 2 and n.startswith(_plain(name))]
+    return f'Did you mean "{names[found[0]]}"?' if found else ""
+
+
+def _plain(name: object) -> str:
+    return str(name).casefold().replace("-", "_")
 
 
 def one_of(valid: Iterable[str]) -> str:

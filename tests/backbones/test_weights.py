@@ -89,8 +89,8 @@ def test_a_file_of_another_family_is_one_fault(name, file):
 
 def test_a_missing_file_is_told():
     found = fault(name="resnet18", width=0.1, weights="absent.safetensors")
-    assert found.where == "absent.safetensors"
-    assert "no file" in found.problem
+    assert found.where == "backbone.weights"
+    assert "no file absent.safetensors" in found.problem
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.config import read_config
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, nearest
 
 BASE = """\
 data:
@@ -48,6 +48,15 @@ def check(line, place, found, expected, nearest=None):
     assert expected in wanted
     suggestion = re.search(r'Did you mean "(.*)"\?$', wanted)
     assert (suggestion and suggestion.group(1)) == nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("temp", "temperature"), ("SGD", "sgd"), ("thop-legacy", "thop_legacy"), ("te", None)],
+)
+def test_the_nearest_name(name, near):
+    names = ("sgd", "temperature", "thop_legacy")
+    assert nearest(name, names) == (f'Did you mean "{near}"?' if near else "")
 
 
 # (line of BASE to replace, or NEXT to add below; new text; key; found; expected; nearest name)

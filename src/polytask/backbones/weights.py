@@ -47,6 +47,9 @@ def load(
     if options.weights:
         file = Path(options.weights)
         where = str(options.weights)
+        if not file.is_file():
+            problem = f"no file {where}; expected weights as .safetensors or .pth."
+            options.refuse(Fault("backbone.weights", problem))
     elif options.pretrained:
         file, where = offered()
     else:
@@ -65,10 +68,8 @@ def read(file: Path, where: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file; nothing in the file can run code.
 
     Raises:
-        UserError: the file is missing, damaged, or holds more than tensors.
+        UserError: the file is damaged, or holds more than tensors.
     """
-    if not file.is_file():
-        raise UserError.at(where, "is no file; expected weights as .safetensors or .pth.")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
