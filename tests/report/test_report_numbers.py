@@ -36,6 +36,7 @@ def test_counts_have_three_digits_and_never_a_thousand_of_a_unit(amount, text):
         ("accuracy", 0.93449, "93.4"),
         ("miou", 1.0, "100.0"),
         ("abs_error", 0.12345, "0.123"),
+        ("mae", 1.25, "1.25"),
         ("mean_angle", 24.56, "24.6"),
         ("mean_angle", 0.0, "0.0"),
         ("accuracy", None, "–"),

@@ -134,8 +134,11 @@ class BackboneConfig(Section):
 
 
 def _as_list(seeds: Any) -> Any:
-    is_count = isinstance(seeds, int) and not isinstance(seeds, bool)
-    return list(range(min(seeds, MOST_SEEDS + 1))) if is_count else seeds
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        return list(range(min(seeds, MOST_SEEDS + 1)))
+    if not isinstance(seeds, list | tuple):
+        raise ValueError("expected a whole number or a list of them")
+    return seeds
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from polytask.budget import Budget
@@ -71,13 +71,12 @@ class SearchConfig(Section):
                 raise ValueError(f"expected each value of {name} once")
         return space
 
-    @field_validator("budget")
+    @field_validator("budget", mode="before")
     @classmethod
-    def _has_unit(cls, budget: str | None, info: ValidationInfo) -> str | None:
-        del info
+    def _has_unit(cls, budget: Any) -> Any:
         if budget is not None:
             try:
-                Budget.parse(budget)
+                Budget.parse(str(budget))
             except UserError as error:
                 raise ValueError(error.faults[0].problem.split("; ")[1]) from error
         return budget

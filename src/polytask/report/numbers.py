@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from polytask.compare.verdict import number, percent
 
-# Everything else (accuracy, miou, iou, map, nmi, …) lies in [0, 1], more is better, and is written
-# in percent. These are errors in a unit of their own: less is better.
-ERRORS = frozenset(
-    {"ab_error", "abs_error", "mean_angle", "median_angle", "mse", "ncut", "rel_error", "rmse"}
-)
+# Names of errors in a unit of their own, less is better, third parties' too. Everything else
+# (accuracy, miou, iou, map, nmi, …) lies in [0, 1], more is better, and is written in percent.
+ERROR = re.compile(r"(error|angle|distance|loss|mae|mse|ncut)$")
 ABSENT = "–"
 
 
@@ -22,7 +21,7 @@ def known(value: float | None) -> bool:
 
 def is_percent(metric: str) -> bool:
     """Whether a metric is a share, written in percent."""
-    return metric not in ERRORS
+    return ERROR.search(metric) is None
 
 
 def scaled(metric: str, value: float) -> float:

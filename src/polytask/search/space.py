@@ -135,7 +135,7 @@ def space_of(config: Config) -> Space:
     if not dimensions:
         raise ConfigError.at(
             config.place("search", "space"),
-            f"got none, and {entry.name} has none of its own; expected values of its options",
+            f"got none, and {entry.name} has none of its own; expected values of its options.",
             f"They are {', '.join(type(entry.options).model_fields)}.",
         )
     Space(plain, entry, dimensions).check()

@@ -144,7 +144,11 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Fresh metrics by name; `update(*self.scored(prediction, target))` feeds them."""
+        """Fresh metrics by name; `update(*self.scored(prediction, target))` feeds them.
+
+        Names that end in error, angle, distance, loss, mae, mse or ncut are written in their own
+        unit, all others as shares in percent.
+        """
 
     def scored(self, prediction: Value, target: Value) -> tuple[Any, Any]:
         """What the metrics take; the prediction and the target unless overridden."""
