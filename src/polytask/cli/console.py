@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from polytask.json_text import json_text
 
 
 def say(message: str) -> None:
@@ -20,7 +21,7 @@ def show(result: str) -> None:
 
 def show_json(document: Any) -> None:
     """Print the one JSON document of a command."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(document))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

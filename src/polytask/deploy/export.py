@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from polytask import __version__
 from polytask.deploy.model import Model
 from polytask.errors import MissingExtra
+from polytask.json_text import json_text
 from polytask.randomness import stable_hash
 from polytask.training.output import check_place
 
@@ -79,7 +79,7 @@ def export(model: Model, task: str, out: Path, format: Format = "onnx") -> Expor
         sum(t.numel() * t.element_size() for t in (*path.parameters(), *path.buffers())),
         difference,
     )
-    description = json.dumps(_describe(model, exported), indent=2, ensure_ascii=False)
+    description = json_text(_describe(model, exported))
     (out / f"{task}.json").write_text(description + "\n", "utf-8")
     return exported
 

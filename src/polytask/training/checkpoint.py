@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import Fault, RunError
+from polytask.json_text import json_text
 
 STATE = Path("state") / "checkpoint.pt"
 BEFORE = Path("state") / "before.pt"  # the state saved before that one
@@ -52,7 +52,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(content) + "\n")
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
