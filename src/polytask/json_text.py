@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-# A bracket at the end or at the start of a line is never part of a text, which holds no line breaks.
+# A bracket at the end or the start of a line is never part of a text, which holds no line breaks.
 PLAIN_LIST = re.compile(r"\[\n\s+([^][{}]*?)\n\s*\]")
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polytask import errors
 from polytask.config import read_config
-from polytask.errors import ConfigError, nearest
+from polytask.errors import ConfigError
 
 BASE = """\
 data:
@@ -56,7 +57,7 @@ def check(line, place, found, expected, nearest=None):
 )
 def test_the_nearest_name(name, near):
     names = ("sgd", "temperature", "thop_legacy")
-    assert nearest(name, names) == (f'Did you mean "{near}"?' if near else "")
+    assert errors.nearest(name, names) == (f'Did you mean "{near}"?' if near else "")
 
 
 # (line of BASE to replace, or NEXT to add below; new text; key; found; expected; nearest name)
