@@ -294,6 +294,11 @@ def test_twins_mix_as_any_pairs_do(columns, own):
         assert_close(got, expected, atol=1e-12, rtol=0)
     for got, expected in zip(gradients(made), gradients(want), strict=True):
         assert_close(got, expected, atol=1e-12, rtol=0)
+
+
+def test_gradients_of_twins_are_those_of_differences():
+    raw = [torch.eye(2, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    bank = bank_of(raw, 0.8)
     assert torch.autograd.gradcheck(lambda *own: tuple(bank(own).values()), raw)
     assert torch.autograd.gradgradcheck(lambda *own: tuple(bank(own).values()), raw)
 
