@@ -1,6 +1,7 @@
 """Figures are functions: the same data give the same SVG, and it says what the data say."""
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ from polytask.report.figures.impacts import impact_figure
 from polytask.report.figures.pareto import Point, frontier, pareto_figure
 from polytask.report.figures.sharing import picture, sharing_figure
 from polytask.report.figures.spread import spread_figure
+from polytask.report.folder import Run
 from polytask.report.palette import HUES, SENTINELS, looks
 from polytask.report.records import FilterRecord, Gain, Histogram, PathCost, Spread, Unit
 
@@ -36,7 +38,7 @@ EARLY = {
 GAINS = {name: Gain(mean=i, ci95=(i - 1, i + 1)) for i, name in enumerate(NAMES)}
 POINTS = [Point(name, 100 + i, 50 + i, 1.0) for i, name in enumerate(NAMES)]
 SPREADS = {name: Spread(mean=0.5, std=0.1, per_seed=[0.4, 0.6, None]) for name in NAMES}
-CURVES = {name: [[0.1, 0.5], [0.2]] for name in NAMES}
+CURVES = {name: [{2: 0.1, 4: 0.5}, {2: 0.2}] for name in NAMES}
 UNTRAINED = FilterRecord(alpha=[0, 0], beta=[0, 0], gates=Histogram(counts=[0, 5], mean=0.6))
 FIGURES = {
     "gain": lambda: gain_figure(GAINS, LOOKS),
@@ -91,6 +93,19 @@ def test_names_are_text_as_given_even_where_they_look_like_formulas():
 def test_marks_carry_the_numbers():
     titles = [e.text for e in ElementTree.fromstring(FIGURES["spread"]()).iter("title")]
     assert titles[1] == "hard: 50.0 ± 10.0 (seeds: 40.0, 60.0, –)"
+
+
+def test_a_curve_counts_the_epochs_that_trained_its_task_scored_or_not():
+    """Scored after every second epoch; another task's phase and scores in between count nothing."""
+    rows = []
+    for phase, epoch in [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("a again", 1), ("a again", 2)]:
+        rows.append({"phase": phase, "split": "train", f"loss/{phase[0]}": 1.0})
+        if epoch == 2:
+            rows.append({"phase": phase, "split": "val", "a/accuracy": len(rows) / 10})
+    run = Run(Path(), "packnet", "0", rows=rows)
+    assert run.curve("a", "accuracy") == {2: 0.2, 4: 0.8}
+    svg = curve_figure("accuracy", {"hard": [run.curve("a", "accuracy")]}, LOOKS)
+    assert "hard: 80.0 after 4 epochs" in svg
 
 
 def test_a_spread_wider_than_its_seeds_is_not_cut_off():

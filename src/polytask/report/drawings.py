@@ -104,7 +104,8 @@ def curves(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
             name: [c for c in (run.curve(task, metric) for run in runs) if c]
             for name, runs in folder.runs.items()
         }
-        if any(numbers.known(x) for seeds in found.values() for seed in seeds for x in seed):
+        values = [x for seeds in found.values() for seed in seeds for x in seed.values()]
+        if any(map(numbers.known, values)):
             svg = curve_figure(metric, found, looks, folder.chance(task))
             figures.append(Figure(task, svg, numbers.label(metric)))
     return figures

@@ -49,20 +49,22 @@ class Run:
     error: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def curve(self, task: str, metric: str) -> list[float]:
-        """The metric on validation data after each epoch that trained the task."""
+    def curve(self, task: str, metric: str) -> dict[int, float]:
+        """The metric on validation data by how many epochs had trained the task."""
         trained = {
             str(row.get("phase"))
             for row in self.rows
             if row.get("split") == "train" and f"loss/{task}" in row
         }
-        return [
-            float(row[f"{task}/{metric}"])
-            for row in self.rows
-            if row.get("split") == "val"
-            and isinstance(row.get(f"{task}/{metric}"), int | float)
-            and (not trained or str(row.get("phase")) in trained)
-        ]
+        epochs, found = 0, {}
+        for row in self.rows:
+            epochs += row.get("split") == "train" and f"loss/{task}" in row
+            value = row.get(f"{task}/{metric}")
+            if row.get("split") != "val" or not isinstance(value, int | float):
+                continue
+            if not trained or str(row.get("phase")) in trained:
+                found[epochs if trained else len(found) + 1] = float(value)
+        return found
 
     def impacts(self) -> dict[str, dict[str, list[float]]]:
         """How far each task moved the shared weights by epoch, and its coefficient."""

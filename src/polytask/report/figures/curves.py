@@ -13,7 +13,7 @@ HEIGHT = 220
 
 def curve_figure(
     metric: str,
-    curves: Mapping[str, Sequence[Sequence[float]]],
+    curves: Mapping[str, Sequence[Mapping[int, float]]],
     looks: Mapping[str, Look],
     chance: float | None = None,
 ) -> str:
@@ -21,15 +21,18 @@ def curve_figure(
 
     Args:
         metric: the metric on the validation split.
-        curves: for each method one list per seed, a value per epoch; lengths may differ.
+        curves: for each method the values by epoch of each seed; epochs may differ.
         looks: how methods are drawn.
         chance: the best constant guess, drawn where it falls inside the figure.
     """
     shown = {
-        method: [[numbers.scaled(metric, x) for x in seed] for seed in seeds if seed]
+        method: [
+            {at: numbers.scaled(metric, x) for at, x in seed.items()} for seed in seeds if seed
+        ]
         for method, seeds in curves.items()
     }
-    values = [x for seeds in shown.values() for seed in seeds for x in seed if numbers.known(x)]
+    values = [x for seeds in shown.values() for seed in seeds for x in seed.values()]
+    values = [x for x in values if numbers.known(x)]
     limits = padded(values, 1.0 if numbers.is_percent(metric) else 0.0, by=0.05)
     said = []
     with style():
@@ -61,9 +64,9 @@ def curve_figure(
 
 
 def _band(
-    seeds: Sequence[Sequence[float]],
+    seeds: Sequence[Mapping[int, float]],
 ) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Epochs, and the least, mean and largest value of the seeds that reached each."""
-    at = [[seed[e] for seed in seeds if e < len(seed)] for e in range(max(map(len, seeds)))]
-    epochs = list(range(1, len(at) + 1))
+    """Epochs, and the least, mean and largest value of the seeds that were scored after each."""
+    epochs = sorted(set().union(*seeds))
+    at = [[seed[epoch] for seed in seeds if epoch in seed] for epoch in epochs]
     return epochs, [min(a) for a in at], [sum(a) / len(a) for a in at], [max(a) for a in at]
