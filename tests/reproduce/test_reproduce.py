@@ -191,6 +191,9 @@ def test_an_experiment_from_outside(tiny, capsys):
     measured = json.loads((tiny / first["folder"] / "results.json").read_text())
     single = measured["methods"]["single"]["tasks"]["shape"]["accuracy"]["per_seed"]
     assert first["rows"][0]["measured"]["per_seed"] == single
+    page = (tiny / first["folder"] / "report.html").read_text("utf-8")
+    assert "Beside the paper" in page
+    assert "<td>0.500 ± 0.010</td>" in page
     code, out, _ = run(capsys, "reproduce", "some_table1")
     assert code == 0
     assert "shape: generated scenes" in out

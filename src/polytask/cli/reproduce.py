@@ -78,43 +78,17 @@ def _facts(one: Experiment, said: str) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from polytask.report.published import tables
+    from polytask.report.records import Reproduction
+
     show(f"{found['paper']}, table {found['table']}")
     seeds = ", ".join(map(str, found["seeds"]))
     show(f"scale {found['scale']}, seeds {seeds}, {found['date']}")
     for task, words in found["standing_in"].items():
         show(f"{task}: {words}")
-    show("")
-    columns = ("task", "method", "published", "measured", "gain, published", "measured", "verdict")
-    show_table(columns, [_cells(row) for row in found["rows"]])
-    show("")
-    means = found["methods"].items()
-    show_table(
-        ("all tasks", "gain, published", "measured", "verdict"),
-        [[row, _gain(f["published_gain"]), _measured(f), f["verdict"]] for row, f in means],
-    )
+    for head, rows in tables(Reproduction.model_validate(found)):
+        show("")
+        show_table(head, rows)
     show("")
     show(f"{found['claim']}: {found['verdict']}")
     show(f"report: {Path(found['folder']) / 'report.html'}")
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    said = [row["task"], row["row"], _mean(row["published"]), _mean(row["measured"])]
-    if row["verdict"] is None:
-        return [*said, "", "", ""]
-    return [*said, _gain(row["published_gain"]), _measured(row), row["verdict"]]
-
-
-def _mean(spread: dict[str, Any]) -> str:
-    if spread["mean"] is None:
-        return "none"
-    std = f" ± {spread['std']:.3f}" if spread["std"] is not None else ""
-    return f"{spread['mean']:.3f}{std}"
-
-
-def _gain(gain: float | None) -> str:
-    return "none" if gain is None else f"{gain:+.3f}"
-
-
-def _measured(found: dict[str, Any]) -> str:
-    low_high = "" if found["ci95"] is None else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
-    return f"{_gain(found['gain'])}{low_high}"

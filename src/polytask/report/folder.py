@@ -20,6 +20,7 @@ from polytask.report.records import (
     Filters,
     How,
     MethodResult,
+    Reproduction,
     Results,
     RunResult,
     Spread,
@@ -89,6 +90,7 @@ class Folder:
     versions: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, TaskFacts] = field(default_factory=dict)
     has_results: bool = False
+    reproduction: Reproduction | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -189,6 +191,7 @@ def _read_comparison(path: Path, folders: list[Path]) -> Folder:
         versions=results.versions if results else {},
         facts=results.tasks if results else {},
         has_results=results is not None,
+        reproduction=_read_if_there(path / "reproduction.json", Reproduction, notes),
         notes=notes,
     )
 
@@ -220,12 +223,9 @@ def _read_run(folder: Path) -> Run:
         notes=notes,
     )
     plots = folder / "plots"
-    if (plots / "filters.json").exists():
-        run.filters = _read(plots / "filters.json", Filters, notes)
-    if (plots / "answers.json").exists():
-        run.answers = _read(plots / "answers.json", Answers, notes)
-    if (plots / "confusion.json").exists():
-        run.confusion = _read(plots / "confusion.json", Confusion, notes)
+    run.filters = _read_if_there(plots / "filters.json", Filters, notes)
+    run.answers = _read_if_there(plots / "answers.json", Answers, notes)
+    run.confusion = _read_if_there(plots / "confusion.json", Confusion, notes)
     if (folder / "error.txt").exists():
         run.error = _text(folder / "error.txt", notes).strip()
     return run
@@ -256,6 +256,10 @@ def _read(path: Path, record: type[Record], notes: list[str]) -> Record | None:
         where = ".".join(map(str, first["loc"]))
         notes.append(f"{path.name}: {where or 'content'}: {first['msg'].lower()}")
     return None
+
+
+def _read_if_there(path: Path, record: type[Record], notes: list[str]) -> Record | None:
+    return _read(path, record, notes) if path.exists() else None
 
 
 def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:

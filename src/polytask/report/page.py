@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.report import answers, drawings, numbers, sections, wording
+from polytask.report import answers, drawings, numbers, published, sections, wording
 from polytask.report.folder import Folder, read_folder
 from polytask.report.palette import looks
 from polytask.report.trials import trials_page
@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 # What a page may hold, in its order: anchor, name in the list of contents.
 CONTENTS = (
     ("results", "Results"),
+    ("published", "Published"),
     ("pareto", "Accuracy against cost"),
     ("spreads", "Seeds"),
     ("curves", "Learning curves"),
@@ -117,6 +118,7 @@ def context(folder: Folder) -> dict[str, Any]:
     alike, more = sections.alike(folder)
     content: dict[str, Any] = {
         "results": sections.result_rows(folder) if _has_scores(folder) else [],
+        "published": published.tables(folder.reproduction) if folder.reproduction else [],
         "pareto": drawings.pareto(folder, look),
         "spreads": drawings.spreads(folder, look),
         "curves": drawings.curves(folder, look),

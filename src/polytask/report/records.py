@@ -222,3 +222,43 @@ class Confusion(BaseModel):
 
     split: str = ""
     tasks: dict[str, Counts] = {}
+
+
+class Figure(BaseModel):
+    """A published number, or the mean of measured ones."""
+
+    mean: Number = None
+    std: Number = None
+
+
+class Measured(BaseModel):
+    """A gain over the table's first row, and on which side of the published one it lies."""
+
+    published_gain: Number = None
+    gain: Number = None
+    ci95: tuple[Number, Number] | None = None
+    verdict: str | None = None
+
+
+class PublishedRow(Measured):
+    """A method and task of a paper's table."""
+
+    row: str
+    task: str
+    published: Figure
+    measured: Figure
+
+
+class Reproduction(BaseModel):
+    """`reproduction.json`: an experiment of a paper, published and measured."""
+
+    paper: str
+    table: str
+    scale: str
+    seeds: list[int]
+    date: str
+    standing_in: dict[str, str] = {}
+    claim: str
+    verdict: str
+    methods: dict[str, Measured] = {}
+    rows: list[PublishedRow] = []

@@ -47,16 +47,21 @@ def reproduce(
         UserError: the scale or the folder is wrong, or a data set is not there.
     """
     from polytask.compare import compare
+    from polytask.compare.comparison import REPORT
+    from polytask.report import page_of
     from polytask.reproduce.outcome import outcome
     from polytask.training.checkpoint import write_json
 
     folder = out or folder_of(experiment, scale)
     results = compare(experiment.config(scale, data), folder, resume=True, progress=show, jobs=jobs)
-    # Kept from the first time, so that looking at a finished experiment does not redate it.
     try:
-        date = json.loads((folder / RECORD).read_bytes())["date"]
+        known = json.loads((folder / RECORD).read_bytes())
+        date = known["date"]  # of the first time: looking at what is finished does not redate it
     except (OSError, ValueError, LookupError):
-        date = datetime.now(timezone.utc).date().isoformat()
+        known, date = None, datetime.now(timezone.utc).date().isoformat()
     found = {**outcome(experiment, scale, results.data, date), "folder": str(folder)}
-    write_json(folder / RECORD, found)
+    if found != known:
+        write_json(folder / RECORD, found)
+        (folder / REPORT).unlink(missing_ok=True)  # the page is to show it
+    page_of(folder)
     return found
