@@ -57,7 +57,8 @@ class Run:
             for row in self.rows
             if row.get("split") == "train" and f"loss/{task}" in row
         }
-        epochs, found = 0, {}
+        epochs = 0
+        found: dict[int, float] = {}
         for row in self.rows:
             epochs += row.get("split") == "train" and f"loss/{task}" in row
             value = row.get(f"{task}/{metric}")
