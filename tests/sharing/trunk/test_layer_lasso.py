@@ -55,6 +55,22 @@ def test_units_of_the_chosen_stage_with_its_shape_are_mixed():
     assert mobilenet.mixed == ["features.11", "features.12", "features.13"]
 
 
+def test_without_colour_equal_lightness_is_all_there_is():
+    method = build("layer_lasso", CLASSES, {"grey": True}).eval()
+    batch = a_batch(method)
+    before = predictions(method, batch)
+    images = batch.groups[0].images
+    paths = {task: method.path(task)(images) for task in CLASSES}
+    images += torch.tensor([0.587, -0.299, 0.0]).view(3, 1, 1)  # redder and less green, as light
+    after = predictions(method, batch)
+    for task in CLASSES:
+        assert_close(after[task], before[task])
+        assert_close(paths[task], before[task])
+    plain = build("layer_lasso", CLASSES).eval()
+    plain.load_state_dict(method.state_dict())
+    assert not torch.allclose(predictions(plain, batch)["a"], after["a"])
+
+
 def test_what_tasks_read_is_told():
     method = build("layer_lasso", CLASSES)
     method.tails["b"].a.data = torch.tensor([0.25, 0.75])

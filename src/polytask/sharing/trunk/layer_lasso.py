@@ -3,23 +3,28 @@
 Source: the multi-task self-supervised baseline (MSVL) of Kim, Lee, Song, §2.2, after Doersch and
 Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV 2017.
 
+Their inputs are harmonised, as no task may know by its colours what another one sees: with `grey`
+every task sees the lightness alone. Transfer takes the backbone without that step.
+
 Only units whose maps have the shape of the stage's last are mixed. Doersch and Zisserman mix the
 third stage of a ResNet-101, its 23 blocks: `stage: layer3`; the trunk's rest is then not used.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.batch import Batch
+from polytask.batch import Batch, Group
 from polytask.errors import UserError, unknown
 from polytask.loss import Term
 from polytask.sharing.method import Outputs
 from polytask.sharing.trunk.phases import OnePhase, PhaseOptions
+from polytask.tasks.pretext.patches import LUMA
 from polytask.tasks.task import FeatureShape
 
 
@@ -28,6 +33,7 @@ class LayerLassoOptions(PhaseOptions):
 
     stage: str | None = Field(None, description="stage whose units are mixed; the last by default")
     l1: float = Field(1e-3, ge=0, description="weight of the L1 penalty on the mixture")
+    grey: bool = Field(False, description="show every task its images without colour")
 
 
 class Mixture(nn.Module):
@@ -47,6 +53,19 @@ class Mixture(nn.Module):
     def penalty(self) -> Tensor:
         """‖a‖₁."""
         return self.a.abs().sum()
+
+
+class Grey(nn.Module):
+    """Normalised images [B, 3, H, W] without colour: each channel becomes their luma."""
+
+    luma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("luma", torch.tensor(LUMA).float().view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * self.luma).sum(1, keepdim=True).expand_as(images)
 
 
 class LayerLasso(OnePhase):
@@ -74,6 +93,7 @@ class LayerLasso(OnePhase):
                 f"Choose another of {', '.join(served)}.",
             )
         self.mixed = same[chosen]
+        self.grey = Grey()
 
     def _alike(self, stage: str) -> list[str]:
         """The units of a stage whose maps have the shape of its last."""
@@ -86,6 +106,16 @@ class LayerLasso(OnePhase):
 
     def taps(self, task: str) -> list[str]:
         return [*self.taps_until(task, self.mixed[-1])[:-1], *self.mixed]
+
+    def tapped(self, group: Group) -> dict[str, list[Tensor]]:
+        seen = replace(group, images=self.grey(group.images)) if self.options.grey else group
+        return super().tapped(seen)
+
+    def path_unit(self, task: str, name: str) -> nn.Module:
+        unit = super().path_unit(task, name)
+        if self.options.grey and name == self.backbone.names[0]:
+            return nn.Sequential(self.grey, unit)
+        return unit
 
     def tail(self, task: str) -> nn.Module:
         del task
