@@ -28,7 +28,7 @@ from polytask.report.records import (
 )
 
 Record = TypeVar("Record", bound=BaseModel)
-IMPACTS = {"impact": "impact μ", "alpha": "coefficient α"}  # of a temporal ensemble
+IMPACTS = {"impact": "impact μ", "alpha": "coefficient α", "beta": "task gradient β"}
 RUN_FILES = ("config.yaml", "metrics.jsonl", "result.json", "log.txt", "error.txt")
 
 
@@ -69,13 +69,15 @@ class Run:
         return found
 
     def impacts(self) -> dict[str, dict[str, list[float]]]:
-        """How far each task moved the shared weights by epoch, and its coefficient."""
+        """How far each task of an ensemble moved the shared weights by epoch, its coefficient, and
+        that of the step back from the last task towards the first."""
         found: dict[str, dict[str, list[float]]] = {}
         for row in self.rows:
             for key, value in row.items():
                 kind, _, task = key.partition("/")
-                if row.get("split") == "train" and kind in IMPACTS and task:
-                    found.setdefault(IMPACTS[kind], {}).setdefault(task, []).append(float(value))
+                if row.get("split") == "train" and kind in IMPACTS:
+                    curves = found.setdefault(IMPACTS[kind], {})
+                    curves.setdefault(task or "towards the first task", []).append(float(value))
         return found
 
 

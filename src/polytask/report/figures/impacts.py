@@ -16,7 +16,7 @@ def impact_figure(name: str, label: str, curves: Mapping[str, Sequence[float]]) 
     Args:
         name: whose curves these are, as the description tells it.
         label: what the values are.
-        curves: the values by task; one curve without a task is called by the label.
+        curves: the values by task.
     """
     drawn = looks(list(curves))
     said = []
