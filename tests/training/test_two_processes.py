@@ -44,6 +44,17 @@ CASES = {
     "adapters": ({"adapters": {"layers": "layer4", "rank": 2}}, {}),
     "groups": ({"hard": {"groups": [["read_handwriting"], ["read_print"]]}}, {}),
     "compiled": ("hard", {"train": {"compile": "eager"}}),
+    "two_views": (
+        "hard",
+        {
+            "tasks": {
+                "alike": {"kind": "simsiam", "data": "handwritten"},
+                "taught": {"kind": "dino", "data": "handwritten", "answers": 16},
+            },
+            # By a larger one, rounding grows twentyfold a step in so small a network.
+            "train": {"epochs": 12, "optimizer": {"name": "sgd", "lr": 0.001}},
+        },
+    ),
     "representation": ("hard", {"balancing": {"pcgrad": {"on": "representation"}}}),
     **{
         name: ("hard", {"balancing": name}) for name in ("uncertainty", "dtp", "pcgrad", "graddrop")
