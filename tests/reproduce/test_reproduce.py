@@ -113,6 +113,19 @@ def test_published_figures_are_the_papers():
     assert find("mtal_table4").published["Single-task", "coil20", "accuracy"] == (1, None)
 
 
+def test_scales_share_what_their_configs_have_in_common():
+    scales = find("metric_ensemble_table6").scales
+    small, paper = (scales[name].config["pretraining"] for name in ("small", "paper"))
+    assert list(small) == list(paper)
+    for name, part in small.items():
+        own = {} if name in ("tte_alexnet", "tte_vgg16") else {"name": "resnet50"}
+        assert {**part["backbone"], **own} == part["backbone"]
+        assert part["tasks"].get("Jig", {"grid": 2})["grid"] == 2
+        assert "grid" not in paper[name]["tasks"].get("Jig", {})
+    assert small["tte_vgg16"]["backbone"] == {"name": "vgg16_bn", "width": 0.125}
+    assert paper["tte_vgg16"]["backbone"] == "vgg16"
+
+
 @pytest.mark.parametrize(
     ("published", "interval", "verdict"),
     [

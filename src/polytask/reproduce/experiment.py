@@ -4,12 +4,14 @@ A file in `experiments/` holds the experiments that share their data and trainin
 
     paper: authors, title, where
     published: mtal.csv             in `published/`: table,method,task,metric,mean,std
+    shared: {…}                     what configs of all scales have in common, if anything
     scales:
       small:
         folder: ../shared/data      where the data sets lie, unless `--data` says otherwise
         minutes: 4                  on two cores
         standing_in: {task: which data set stands in for the paper's, where it is another}
         config: {…}                 a config without methods
+        changes: {key.path: value}  to what the scales share; `*` is every key of a section
     experiments:
       mtal_table3:
         table: "3"
@@ -26,7 +28,8 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +55,7 @@ class Scale(Part):
     minutes: float
     standing_in: dict[str, str] = {}
     config: dict[str, Any]
+    changes: dict[str, Any] = {}
 
 
 class Table(Part):
@@ -68,6 +72,7 @@ class Family(Part):
 
     paper: str
     published: str
+    shared: dict[str, Any] = {}
     scales: dict[str, Scale]
     experiments: dict[str, Table]
 
@@ -148,12 +153,11 @@ def experiments() -> dict[str, Experiment]:
         for name, table in family.experiments.items():
             rows = {at[1:]: figure for at, figure in figures if at[0] == table.table}
             own = (family.paper, table.table, table.claim, table.methods)
-            scales = {
-                scale: chosen.model_copy(
-                    update={"config": _changed(chosen.config, table.changes.get(scale, {}))}
-                )
-                for scale, chosen in family.scales.items()
-            }
+            scales = {}
+            for scale, chosen in family.scales.items():
+                config = _changed({**family.shared, **chosen.config}, chosen.changes)
+                config = _changed(config, table.changes.get(scale, {}))
+                scales[scale] = chosen.model_copy(update={"config": config})
             found[name] = Experiment(name, *own, scales, rows)
     return found
 
@@ -171,18 +175,32 @@ def find(name: str) -> Experiment:
 
 
 def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with other values at some keys, given as `data.photos.fraction`; null deletes."""
+    """The config with other values at some keys, given as `data.photos.fraction`; null deletes.
+
+    `*` stands for every name that leads on to the rest.
+    """
     made = copy.deepcopy(dict(config))
     for place, value in changes.items():
         *above, key = place.split(".")
-        inside = made
-        for name in above:
-            inside = inside[name]
-        if value is None:
-            del inside[key]
-        else:
-            inside[key] = value
+        for inside in _sections(made, above):
+            if value is None:
+                del inside[key]
+            else:
+                inside[key] = value
     return made
+
+
+def _sections(config: dict[str, Any], above: Sequence[str]) -> list[dict[str, Any]]:
+    if not above:
+        return [config]
+    first, *rest = above
+    if first != "*":
+        return _sections(config[first], rest)
+    found = []
+    for part in config.values():
+        with suppress(KeyError):  # it does not lead on
+            found += _sections(part, rest)
+    return found
 
 
 def _published(path: Path) -> Iterator[tuple[tuple[str, str, str, str], Figure]]:
