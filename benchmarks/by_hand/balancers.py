@@ -6,7 +6,7 @@ the shared parameters and hands torchjd's rule the matrix of gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,18 +18,54 @@ from benchmarks.by_hand.trunks import Hard
 from polytask.sharing.method import SharingMethod
 
 
-class Weighted(Hard):
-    """Weights that the losses of two epochs give: within an epoch they are constants (DWA)."""
+class Fixed(Hard):
+    """Constants."""
 
     weights = (1.0, 1.0, 1.0)
 
     def total(self) -> Any:
-        self.sums = [s + x.detach() for s, x in zip(self.sums, self.losses, strict=True)]
         return sum(w * x for w, x in zip(self.weights, self.losses, strict=True))
+
+
+class Weighted(Fixed):
+    """Weights that the losses of two epochs give: within an epoch they are constants (DWA)."""
+
+    def total(self) -> Any:
+        self.sums = [s + x.detach() for s, x in zip(self.sums, self.losses, strict=True)]
+        return super().total()
 
     def load(self, method: SharingMethod) -> None:
         super().load(method)
         self.sums = [torch.zeros(()) for _ in self.weights]
+
+
+class Random(Hard):
+    """A softmax of normal numbers in every step (Lin 2022)."""
+
+    def total(self) -> Any:
+        weights = len(self.losses) * torch.randn(len(self.losses)).softmax(0)
+        return (weights * torch.stack(self.losses)).sum()
+
+
+class Focal(Hard):
+    """-(1 - k) log k, k the running accuracy in training (DTP, Guo 2018)."""
+
+    discount, least = 0.1, 0.01
+
+    def load(self, method: SharingMethod) -> None:
+        super().load(method)
+        self.kpi: Tensor | None = None
+
+    def measured(self, predictions: list[Tensor], labels: list[Any]) -> list[Tensor]:
+        pairs = zip(predictions, labels, strict=True)
+        hits = torch.stack([(x.argmax(1) == y).float().mean() for x, y in pairs])
+        self.kpi = hits if self.kpi is None else torch.lerp(self.kpi, hits, self.discount)
+        return super().measured(predictions, labels)
+
+    def total(self) -> Any:
+        assert self.kpi is not None
+        kpi = self.kpi.clamp(min=self.least)
+        return (-(1 - kpi) * kpi.log() * torch.stack(self.losses)).sum()
 
 
 class Uncertainty(Hard):
@@ -83,12 +119,13 @@ class GradNorm(Hard):
 class Aggregated(Hard):
     """A backward pass a task over what is shared, and a rule that makes one gradient of them."""
 
-    rule: Callable[[], Any]
+    rule: str
+    arguments: Mapping[str, Any]
 
     def load(self, method: SharingMethod) -> None:
         super().load(method)
         self.shared = list(self.trunk.parameters())
-        self.aggregator = self.rule()
+        self.aggregator = getattr(aggregation, self.rule)(**self.arguments)
 
     def go_back(self) -> None:
         rows = []
@@ -108,11 +145,12 @@ class Aggregated(Hard):
 class OnFeatures(Hard):
     """The same over the features that all heads read, then one pass through the trunk."""
 
-    rule: Callable[[], Any]
+    rule: str
+    arguments: Mapping[str, Any]
 
     def load(self, method: SharingMethod) -> None:
         super().load(method)
-        self.aggregator = self.rule()
+        self.aggregator = getattr(aggregation, self.rule)(**self.arguments)
 
     def forward(self, images: Tensor, counts: list[int]) -> list[Tensor]:
         self.maps = last_map(self.trunk, images)
@@ -131,24 +169,37 @@ class OnFeatures(Hard):
         self.maps.backward(vector.view_as(self.maps))
 
 
-def ruled(kind: type[Hard], rule: Callable[[], Any]) -> type[Hard]:
+def ruled(kind: type[Hard], rule: str, arguments: Mapping[str, Any]) -> type[Hard]:
     """A loop with one of torchjd's rules."""
-    return type(kind.__name__, (kind,), {"rule": staticmethod(rule)})
+    return type(rule, (kind,), {"rule": rule, "arguments": arguments})
 
 
-RULES: dict[str, Callable[[], Any]] = {
-    "pcgrad": lambda: aggregation.PCGrad(),
-    "mgda": lambda: aggregation.MGDA(),
-    "cagrad": lambda: aggregation.CAGrad(c=0.5),
-    "imtl_g": lambda: aggregation.IMTLG(),
-    "aligned_mtl": lambda: aggregation.AlignedMTL(),
+RULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "pcgrad": ("PCGrad", {}),
+    "mgda": ("MGDA", {}),
+    "cagrad": ("CAGrad", {"c": 0.5}),
+    "imtl_g": ("IMTLG", {}),
+    "nash_mtl": ("NashMTL", {"n_tasks": 3}),
+    "aligned_mtl": ("AlignedMTL", {}),
+    "upgrad": ("UPGrad", {}),
+    "graddrop": ("GradDrop", {}),
+    "fairgrad": ("FairGrad", {"alpha": 1.0}),
+    "gradvac": ("GradVac", {}),
+    "dualproj": ("DualProj", {}),
+    "config": ("ConFIG", {}),
+    "excess_mtl": ("ExcessMTL", {}),
+    "pcd": ("PCD", {}),
 }
 BY_HAND: dict[str, type[Hard]] = {
     "equal": Hard,
+    "fixed": Fixed,
+    "random": Random,
     "dwa": Weighted,
     "uncertainty": Uncertainty,
+    "dtp": Focal,
     "gradnorm": GradNorm,
     "geometric_mean": GeometricMean,
-    **{name: ruled(Aggregated, rule) for name, rule in RULES.items()},
+    "early_stopping": Fixed,  # until a task has peaked
+    **{name: ruled(Aggregated, rule, given) for name, (rule, given) in RULES.items()},
 }
-ON_FEATURES = {name: ruled(OnFeatures, rule) for name, rule in RULES.items()}
+ON_FEATURES = {name: ruled(OnFeatures, rule, given) for name, (rule, given) in RULES.items()}

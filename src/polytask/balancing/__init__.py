@@ -90,6 +90,7 @@ class Balancer(nn.Module, ABC):
         method: SharingMethod,
         penalty: Tensor | None = None,
         processes: Processes = ALONE,
+        values: Mapping[str, float] | None = None,
     ) -> None:
         """Add this process's part of the step's gradient to every parameter it reaches.
 
@@ -98,9 +99,11 @@ class Balancer(nn.Module, ABC):
             method: whose parameters the tasks share.
             penalty: what belongs to no task; its gradient is added as it is.
             processes: those that hold the other parts.
+            values: the global loss of each task, where it has been added up already.
         """
         del method
-        values = self.global_values(losses, processes)
+        if values is None:
+            values = global_values(losses, self.tasks, processes)
         own = self.own_loss(values)
         shares = (
             self.combine(losses, values),
@@ -108,18 +111,6 @@ class Balancer(nn.Module, ABC):
             penalty,
         )
         run_back(added(share for share in shares if share is not None))
-
-    def global_values(self, losses: Mapping[str, Tensor], processes: Processes) -> dict[str, float]:
-        """The global loss of each task that is present in any process."""
-        if processes.size == 1:
-            return {task: float(loss.detach()) for task, loss in losses.items()}
-        device = next(iter(losses.values())).device if losses else "cpu"
-        table = torch.zeros(2, len(self.tasks), device=device)
-        for task, loss in losses.items():
-            table[:, self.tasks.index(task)] = torch.stack([loss.detach(), torch.ones_like(loss)])
-        values, counts = processes.sum(table).tolist()
-        found = zip(self.tasks, values, counts, strict=True)
-        return {task: value for task, value, count in found if count}
 
     def check(self, method: SharingMethod) -> None:
         """Refuse a method that this balancer cannot serve.
@@ -160,6 +151,24 @@ class Balancer(nn.Module, ABC):
     def is_done(self) -> bool:
         """Whether nothing is left to train for."""
         return False
+
+
+def global_values(
+    losses: Mapping[str, Tensor], tasks: Sequence[str], processes: Processes
+) -> dict[str, float]:
+    """The global loss of each task that is present in any process, read in one go."""
+    if not losses and processes.size == 1:
+        return {}
+    if processes.size == 1:
+        read = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+        return dict(zip(losses, read, strict=True))
+    device = next(iter(losses.values())).device if losses else "cpu"
+    table = torch.zeros(2, len(tasks), device=device)
+    for task, loss in losses.items():
+        table[:, tasks.index(task)] = torch.stack([loss.detach(), torch.ones_like(loss)])
+    values, counts = processes.sum(table).tolist()
+    found = zip(tasks, values, counts, strict=True)
+    return {task: value for task, value, count in found if count}
 
 
 def added(terms: Iterable[Tensor]) -> Tensor | None:

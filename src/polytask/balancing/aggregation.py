@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes, run_back
+from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes, global_values, run_back
 from polytask.balancing.jacobian import Cut, Rows
 from polytask.errors import MissingExtra, UserError
 
@@ -125,8 +125,11 @@ class Aggregation(Balancer):
         method: SharingMethod,
         penalty: Tensor | None = None,
         processes: Processes = ALONE,
+        values: Mapping[str, float] | None = None,
     ) -> None:
-        present = list(self.global_values(losses, processes))
+        if values is None:
+            values = global_values(losses, self.tasks, processes)
+        present = list(values)
         leaves = self._leaves(method)
         # Parameters are those of all processes, features those of other images.
         rows = Rows(leaves, ALONE if self.cut is None else processes)

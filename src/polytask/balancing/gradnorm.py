@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes
+from polytask.balancing import ALONE, Balancer, BalancerOptions, Processes, global_values
 from polytask.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,12 +68,14 @@ class GradNorm(Balancer):
         method: SharingMethod,
         penalty: Tensor | None = None,
         processes: Processes = ALONE,
+        values: Mapping[str, float] | None = None,
     ) -> None:
         unit = method.last_shared()  # type: ignore[operator]
         layer = [p for p in method.parameters() if p in unit and p.dim() > 1 and p.requires_grad]
-        values = self.global_values(losses, processes)
+        if values is None:
+            values = global_values(losses, self.tasks, processes)
         norms = self._norms(losses, list(values), layer[-1:], processes)
-        super().backward(losses, method, penalty, processes)
+        super().backward(losses, method, penalty, processes, values)
         self.update(values, norms)
 
     def _norms(

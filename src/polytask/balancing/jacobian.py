@@ -52,13 +52,10 @@ class Rows:
 
     def finite(self) -> list[str]:
         """The tasks that reach some leaf, and with a finite gradient."""
-        squares = torch.zeros(len(self.by_task), device=self.device)
-        reached = torch.zeros_like(squares)
-        for i, row in enumerate(self.by_task.values()):
-            found = [torch.dot(g.flatten(), g.flatten()) for g in row if g is not None]
-            if found:
-                squares[i], reached[i] = torch.stack(found).sum(), 1.0
-        totals, counts = self.others.sum(torch.stack([squares, reached])).tolist()
+        rows = [[g for g in row if g is not None] for row in self.by_task.values()]
+        norms = [nn.utils.get_total_norm(row).to(self.device) for row in rows]
+        reached = torch.tensor([float(bool(row)) for row in rows], device=self.device)
+        totals, counts = self.others.sum(torch.stack([torch.stack(norms), reached])).tolist()
         listed = zip(self.by_task, totals, counts, strict=True)
         return [task for task, total, count in listed if count and math.isfinite(total)]
 

@@ -144,7 +144,7 @@ class Loop:
             found = StepLosses(method.tasks, batch, outputs, terms, world, self.train.loss)
         self._note(found)
         self.balancer.on_outputs(method, batch, outputs, world)
-        self.balancer.backward(found.losses, method, found.penalty, world)
+        self.balancer.backward(found.losses, method, found.penalty, world, found.values)
         _ask(waiting, True)
         for parameter in waiting:
             parameter.grad = None
@@ -185,7 +185,7 @@ class Loop:
 
     def _note(self, found: StepLosses) -> None:
         """Take in the global losses of a step."""
-        for name, value in self.balancer.global_values(found.losses, self.world).items():
+        for name, value in found.values.items():
             if not math.isfinite(value):
                 raise Diverged(name, self.updates, value)
             self.sums[name] = self.sums.get(name, 0.0) + value

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from polytask.balancing import global_values
 from polytask.batch import Batch
 from polytask.loss import Term, normalised
 from polytask.sharing.method import Outputs
@@ -18,7 +19,7 @@ class StepLosses:
     """The losses of one step.
 
     `losses`: each task present in the global batch → its loss (Σ local loss / Σ global weight);
-    `weights` the global weight of each; `penalty` the sum of the terms that belong to no task.
+    `values` those summed over processes; `penalty` the sum of the terms that belong to no task.
     """
 
     def __init__(
@@ -47,28 +48,25 @@ class StepLosses:
             else:
                 weight = torch.full_like(term.value, term.weight, requires_grad=False)
                 local.setdefault(term.task, []).append((term.value, weight))
-        self.weights = self._global_weights(local, list(tasks), world)
+        weights = self._global_weights(local, list(tasks), world)
         self.losses: dict[str, Tensor] = {}
-        for name in tasks:
-            if name not in local:
-                continue
+        for name in _present(weights):
             parts = [
                 normalised(loss, total)
-                for (loss, _), total in zip(local[name], self.weights[name], strict=True)
+                for (loss, _), total in zip(local[name], weights[name], strict=True)
             ]
-            if float(self.weights[name][0]) == 0 and world.size == 1:
-                continue
             self.losses[name] = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
         if reduction == "sample_mean":
-            everything = sum(float(w[0]) for w in self.weights.values())
+            everything = torch.stack([total[0] for total in weights.values()]).sum()
             for name in self.losses:
-                self.losses[name] = self.losses[name] * (float(self.weights[name][0]) / everything)
+                self.losses[name] = self.losses[name] * (weights[name][0] / everything)
+        self.values = global_values(self.losses, list(tasks), world)
 
     @staticmethod
     def _global_weights(
         local: dict[str, list[tuple[Tensor, Tensor]]], order: list[str], world: World
     ) -> dict[str, list[Tensor]]:
-        sums = {name: [w.detach().sum() for _, w in parts] for name, parts in local.items()}
+        sums = {name: [w.detach().sum() for _, w in local[name]] for name in order if name in local}
         if world.size == 1:
             return sums
         width = max((len(parts) for parts in sums.values()), default=1)
@@ -79,3 +77,11 @@ class StepLosses:
                 table[row, column] = value
         table = world.sum(table)
         return {name: list(table[order.index(name)][: len(sums[name])]) for name in sums}
+
+
+def _present(weights: dict[str, list[Tensor]]) -> list[str]:
+    """The tasks with a label somewhere, found by one reading of all weights."""
+    if not weights:
+        return []
+    read = torch.stack([total[0] for total in weights.values()]).tolist()
+    return [name for name, weight in zip(weights, read, strict=True) if weight]
