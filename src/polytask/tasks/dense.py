@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from polytask.tasks.deeplab import DeepLabHead
 from polytask.tasks.pyramid import PyramidHead
 from polytask.tasks.task import FeatureShape, Size, Task, TaskOptions
 from polytask.tasks.unet import UNetHead, final_convolution
 
+SAMPLES = 256  # pixels of a map that a constant guess is made from
 TAPS = {"fpn": 4, "unet": 4, "deeplab": 1, "conv": 1}
+
+
+def sampled(maps: Tensor) -> Tensor:
+    """The values at pixels spread evenly over maps [R, …, H, W]: [R, …, S], on the CPU."""
+    flat = maps.flatten(-2)
+    spread = torch.linspace(0, flat.shape[-1] - 1, min(SAMPLES, flat.shape[-1])).long()
+    chosen: Tensor = flat[..., spread.to(flat.device)].cpu()
+    return chosen
 
 
 class DenseOptions(TaskOptions):

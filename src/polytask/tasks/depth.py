@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from polytask.data.decode import read_values, resize_mask
 from polytask.data.images import ImageSet
 from polytask.errors import DataError
-from polytask.tasks.dense import DenseOptions, DenseTask
-from polytask.tasks.label_maps import check_size, each_map, map_cells
+from polytask.tasks.dense import DenseOptions, DenseTask, sampled
+from polytask.tasks.label_maps import check_size, each_map, read_cells
 from polytask.tasks.task import FeatureShape, Labels, Size
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
-SAMPLES = 256  # pixels of a map that a constant guess is made from
 LEAST = 1e-3  # no depth that is predicted is smaller, so that its inverse is finite
 
 
@@ -52,8 +51,7 @@ class Depth(DenseTask):
     options: DepthOptions
 
     def read_labels(self, images: ImageSet) -> Labels:
-        cells = map_cells(images, self.options.label, self.name, "depth map")
-        return Labels(value=cells, present=np.array([cell is not None for cell in cells]))
+        return read_cells(images, self.options.label, self.name, "depth map")
 
     def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
         depths = np.zeros((len(images), *size), np.float32)  # rows never written take no memory
@@ -127,11 +125,7 @@ class Depth(DenseTask):
         ]
 
     def tally(self, target: Any) -> Tensor:
-        """The depths of pixels spread evenly over each map, [R, S]."""
-        depth = target["depth"].flatten(1)
-        spread = torch.linspace(0, depth.shape[1] - 1, min(SAMPLES, depth.shape[1])).long()
-        sampled: Tensor = depth[:, spread.to(depth.device)].cpu()
-        return sampled
+        return sampled(target["depth"])
 
     def chance(self, tallies: Any) -> dict[str, float]:
         """The median depth everywhere."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,10 @@ from polytask.data.images import ImageSet
 from polytask.data.store import THREADS
 from polytask.errors import DataError, Fault
 from polytask.tasks.columns import cells_of, raise_faults
+from polytask.tasks.task import Labels
 
 
-def map_cells(images: ImageSet, column: str, task: str, what: str) -> list[Any]:
+def read_cells(images: ImageSet, column: str, task: str, what: str) -> Labels:
     """The cells of a column of label maps: paths, bytes or arrays, `None` where there is none.
 
     Raises:
@@ -36,7 +36,7 @@ def map_cells(images: ImageSet, column: str, task: str, what: str) -> list[Any]:
             if isinstance(cell, str | int | float)
         ]
     )
-    return cells
+    return Labels(cells, np.array([cell is not None for cell in cells]))
 
 
 def each_map(rows: Sequence[int], read: Callable[[int], None]) -> None:

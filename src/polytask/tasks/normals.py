@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from polytask.data.decode import read_values, resize_mask
 from polytask.data.images import ImageSet
 from polytask.errors import DataError
-from polytask.tasks.dense import DenseOptions, DenseTask
-from polytask.tasks.label_maps import check_size, each_map, map_cells
+from polytask.tasks.dense import DenseOptions, DenseTask, sampled
+from polytask.tasks.label_maps import check_size, each_map, read_cells
 from polytask.tasks.task import FeatureShape, Labels, Size
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
-SAMPLES = 256  # pixels of a map that a constant guess is made from
 WITHIN = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
 SHORTEST = 0.1  # the components of an 8-bit map's "nothing here", grey or black, are below
 
@@ -53,8 +52,7 @@ class Normals(DenseTask):
     options: NormalsOptions
 
     def read_labels(self, images: ImageSet) -> Labels:
-        cells = map_cells(images, self.options.label, self.name, "map of normals")
-        return Labels(value=cells, present=np.array([cell is not None for cell in cells]))
+        return read_cells(images, self.options.label, self.name, "map of normals")
 
     def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
         normals = np.zeros((len(images), 3, *size), np.float32)  # rows never written: no memory
@@ -114,11 +112,7 @@ class Normals(DenseTask):
         ]
 
     def tally(self, target: Any) -> Tensor:
-        """The normals of pixels spread evenly over each map, [R, 3, S]."""
-        flat = target["normals"].flatten(2)
-        spread = torch.linspace(0, flat.shape[2] - 1, min(SAMPLES, flat.shape[2])).long()
-        sampled: Tensor = flat[:, :, spread.to(flat.device)].cpu()
-        return sampled
+        return sampled(target["normals"])
 
     def chance(self, tallies: Any) -> dict[str, float]:
         """The mean direction everywhere."""

@@ -20,7 +20,7 @@ from polytask.data.decode import read_mask, resize_mask
 from polytask.data.images import ImageSet
 from polytask.errors import DataError, unknown
 from polytask.tasks.dense import DenseOptions, DenseTask
-from polytask.tasks.label_maps import check_size, each_map, map_cells
+from polytask.tasks.label_maps import check_size, each_map, read_cells
 from polytask.tasks.task import FeatureShape, Labels, Size, given_classes
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Segmentation(DenseTask):
 
     def read_labels(self, images: ImageSet) -> Labels:
         column = self.options.label
-        cells = map_cells(images, column, self.name, "mask")
+        labels = read_cells(images, column, self.name, "mask")
         self.classes = self.classes or list(images.classes.get(column, ()))
         if not 2 <= len(self.classes) <= IGNORED:
             found = f"got {len(self.classes)} classes" if self.classes else "missing"
@@ -59,7 +59,7 @@ class Segmentation(DenseTask):
                 "For instance: classes: [background, object].",
             )
         self._table = self._read_as()
-        return Labels(value=cells, present=np.array([cell is not None for cell in cells]))
+        return labels
 
     def _read_as(self) -> np.ndarray:
         """The class of each mask value, [256]: itself unless `values` says otherwise."""

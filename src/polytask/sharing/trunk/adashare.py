@@ -84,7 +84,7 @@ class AdaShare(Trunk):
     def prepare(self) -> None:
         names = [n for n, u in self.backbone if getattr(u, "shortcut", None) is not None]
         if not names:
-            problem = "adashare skips residual blocks; no unit of this backbone has a shortcut"
+            problem = "adashare skips residual blocks; no unit of this backbone has a shortcut."
             raise UserError.at("", problem, "Choose a ResNet or MobileNetV2.")
         self.blocks = {name: i for i, name in enumerate(names)}
         size = len(self.tasks), len(names)

@@ -82,7 +82,7 @@ class LayerLasso(OnePhase):
         same = {stage: self._alike(stage) for stage in stages}
         served = [stage for stage, units in same.items() if len(units) > 1]
         if not served:
-            problem = "no stage of this backbone has two units with maps of one shape to mix"
+            problem = "no stage of this backbone has two units with maps of one shape to mix."
             raise UserError.at("", problem, "Choose a ResNet or VGG.")
         if chosen not in served:
             last = self.backbone.info[stages[chosen]]

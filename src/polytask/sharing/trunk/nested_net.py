@@ -83,7 +83,7 @@ class NestedNet(Trunk):
         if self.options.scheme == "channel":
             unfit = slice_convolutions(self.backbone, self.width)
             if unfit:
-                problem = f"channel cannot run the backbone's {', '.join(unfit)} narrower"
+                problem = f"channel cannot run the backbone's {', '.join(unfit)} narrower."
                 raise UserError.at("scheme", problem, "Set scheme: weight.")
         else:
             for name, layer in self._layers():
