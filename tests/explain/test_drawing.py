@@ -78,10 +78,10 @@ def test_a_written_picture_keeps_its_shape_and_a_small_one_is_enlarged(tmp_path)
     (file,) = write_overlay(GREY, answers, tmp_path / "new", "photo")
     assert file == tmp_path / "new" / "photo.png"
     with Image.open(file) as picture:
-        assert picture.size == (30 * 8, 20 * 8)
-    (large,) = write_overlay(np.zeros((300, 400, 1), np.uint8), {}, tmp_path, "large")
+        assert picture.size == (30 * 16, 20 * 16)
+    (large,) = write_overlay(np.zeros((300, 480, 1), np.uint8), {}, tmp_path, "large")
     with Image.open(large) as picture:
-        assert picture.size == (400, 300)
+        assert picture.size == (480, 300)
 
 
 def test_a_second_mask_is_explained_on_its_own_picture_alone(tmp_path):

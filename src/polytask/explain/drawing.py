@@ -8,6 +8,7 @@ normals hide it and become pictures of their own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +24,7 @@ Colour = tuple[int, int, int]
 
 TRUE = (0, 200, 255)  # the frame of a label's box
 MAIN = ""  # the name of the picture itself
-LEAST_SIDE = 256  # of a picture that is written for people
+LEAST_SIDE = 480  # of a picture that is written for people, with words on it
 MOST_LINES = 12
 MOST_BOXES, MOST_TOLD = 20, 5  # of an image, the surest or largest first
 LEAST_SHARE = 0.0005  # of an image that is told, a tenth of a percent when rounded
@@ -123,7 +124,7 @@ def write_overlay(
         own = [task for task in pictures if task and "mask" in answers[task]]
         main = {task: answer for task, answer in answers.items() if task not in own}
         for task, picture in pictures.items():
-            factor = max(1, LEAST_SIDE // max(picture.size))
+            factor = ceil(LEAST_SIDE / max(picture.size))
             size = (picture.width * factor, picture.height * factor)
             large = picture.resize(size, Image.Resampling.NEAREST)
             _write_lines(large, _legend({task: answers[task]} if task else main))
@@ -140,9 +141,10 @@ def _legend(answers: Mapping[str, Answer]) -> list[tuple[str, Colour | None]]:
     lines: list[tuple[str, Colour | None]] = []
     for task, answer in answers.items():
         if "mask" in answer:
-            for number, (name, share) in enumerate(answer["shares"].items()):
-                if number and share:
-                    lines.append((f"{name} {share:.0%}", colour_of(number)))
+            parts = [(share, k, name) for k, (name, share) in enumerate(answer["shares"].items())]
+            for share, number, name in sorted(parts, reverse=True):
+                if number and share >= LEAST_SHARE:
+                    lines.append((f"{name} {share:.1%}", colour_of(number)))
         elif "boxes" in answer:
             lines += [(f"{e['class']} {e['score']:.2f}", FRAME) for e in answer["boxes"]]
         elif "box" in answer:
