@@ -6,14 +6,18 @@ COMMANDS = {"train": ["--method", "hard"], "compare": ["--jobs", "1"]}
 # The override or change; where it is told, what is found, and what is expected or the way out.
 WRONG = {
     "label": ("tasks.shape.label=shap", "tasks.shape.label", '"shap"', 'Did you mean "shape"?'),
-    "weights": ("backbone.weights=none.pth", "none.pth", "no file", ".safetensors"),
+    "weights": ("backbone.weights=none.pth", "backbone.weights", "no file", ".safetensors"),
+    "plan": ("methods=[hard, adashare]", "train.epochs", "got 1", "adashare needs 2 to search"),
     "unit": ("backbone.open=[layer9]", "backbone.open", '"layer9"', 'Did you mean "layer4"?'),
     "init": ("backbone.init=run", "backbone.init", "cannot be read", "a finished run"),
     "pattern": ("train.trainable=[hedas]", "train.trainable", "[hedas]", "heads"),
 }
 
 
-@pytest.mark.parametrize(("command", "case"), [("compare", "unit"), *(("train", c) for c in WRONG)])
+OF_TRAIN = [("train", case) for case in WRONG if case != "plan"]
+
+
+@pytest.mark.parametrize(("command", "case"), [("compare", "unit"), ("compare", "plan"), *OF_TRAIN])
 def test_a_fault_is_one_line_and_nothing_is_written(
     polytask, scenes, tmp_path, monkeypatch, command, case
 ):

@@ -45,7 +45,7 @@ def build_method(
     """
     kind = method_class(entry)
     setting = setting_of(config, tasks, streams, stream_of, seed, start)
-    with _placed(config, entry):
+    with placed(config, entry):
         method = grouped.build(kind, setting, entry.options)
         if isinstance(method, str):
             raise UserError.at("", method)
@@ -117,11 +117,11 @@ def _maker(
 
 
 @contextmanager
-def _placed(config: Config, entry: MethodEntry) -> Iterator[None]:
+def placed(config: Config, entry: MethodEntry) -> Iterator[None]:
     """Faults of a method say where in the config they were written.
 
-    A method names its own options (`exits.road`), a backbone its (`backbone.width`); what names a
-    file stays as it is.
+    A method names its own options (`exits.road`), or what else it does not fit (`backbone.width`,
+    `train.epochs`); what names a file stays as it is.
     """
     try:
         yield
@@ -130,7 +130,7 @@ def _placed(config: Config, entry: MethodEntry) -> Iterator[None]:
 
         def place(fault: Fault) -> Fault:
             first, *rest = fault.where.split(".")
-            if first in ("backbone", "image_size"):
+            if first in ("backbone", "image_size", "tasks", "train"):
                 where = config.place(first, *rest)
             elif first in options:
                 where = config.place("methods", entry.key, first, *rest)

@@ -16,9 +16,8 @@ from polytask.balancing import build as build_balancer
 from polytask.data.load import load_data
 from polytask.data.pipeline import Data
 from polytask.phase import Phase, Schedule
-from polytask.sharing.build import build_method
+from polytask.sharing.build import build_method, placed
 from polytask.sharing.method import SharingMethod
-from polytask.tasks.task import Task
 from polytask.training.compiled import check_compiler, compile_units
 from polytask.training.routes import transferred
 from polytask.training.start import check_transfer, source_of, start_of
@@ -76,17 +75,11 @@ class Assembly:
         if config.train.compile:
             check_compiler(config.train.compile, world.device, config.place("train", "compile"))
             compile_units(self.method, config.train.compile, balancing)
-        if any(type(task).planned is not Task.planned for task in self.tasks.values()):
-            self.plan(self.untrained_single_paths)  # as above
+        planned(config, entry, self.method, self.data, self.untrained_single_paths)  # as above
 
     def plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
         config, data = self.config, self.data
-        schedule = Schedule(
-            config.train.epochs, config.match, data.samples, data.data_of, single_paths
-        )
-        phases = self.method.plan(schedule)
-        for task in self.tasks.values():
-            phases = task.planned(phases, self.method)
+        phases = planned(config, self.entry, self.method, data, single_paths)
         transfer = self.entry.options.transfer
         if transfer is None:
             return phases
@@ -109,3 +102,23 @@ class Assembly:
     def untrained_single_paths(self) -> dict[str, nn.Module]:
         _, single = self.single()
         return {task: single.path(task) for task in self.tasks}
+
+
+def planned(
+    config: Config,
+    entry: MethodEntry,
+    method: SharingMethod,
+    data: Data,
+    single_paths: Callable[[], dict[str, nn.Module]],
+) -> list[Phase]:
+    """The phases of a method, with what its tasks need in them.
+
+    Raises:
+        UserError: they cannot share the epochs, or a task cannot be learned by them.
+    """
+    schedule = Schedule(config.train.epochs, config.match, data.samples, data.data_of, single_paths)
+    with placed(config, entry):
+        phases = method.plan(schedule)
+        for task in method.tasks.values():
+            phases = task.planned(phases, method)
+    return phases

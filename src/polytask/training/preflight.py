@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from polytask.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from polytask.config import Config
     from polytask.config.models import MethodEntry
     from polytask.training.source import Source
@@ -29,6 +31,7 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices:
     from polytask.data.load import load_data
     from polytask.sharing.build import build_method
     from polytask.training import loggers
+    from polytask.training.assembly import planned
     from polytask.training.compiled import check_compiler
     from polytask.training.start import check_transfer, start_of
     from polytask.training.world import World
@@ -42,6 +45,12 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices:
     tasks = task_kinds.build(config.tasks)
     seed = config.seeds[0]
     data = load_data(config, tasks, seed)
+
+    def single_paths() -> dict[str, nn.Module]:
+        single = config.method("single")
+        built = build_method(config, single, tasks, data.streams, data.stream_of, seed)
+        return {task: built.path(task) for task in tasks}
+
     faults = []
     for entry in chosen:
         try:
@@ -50,6 +59,7 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices:
             method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
             check_transfer(config, entry, method, sources)
             build_balancer(method.options.balancing or config.balancing, method, devices)
+            planned(config, entry, method, data, single_paths)
         except UserError as error:
             faults += error.faults
     if faults:
