@@ -18,7 +18,7 @@ class Joint(Section):
 class TemporalEnsemble(Section):
     """Every task trains a copy of the shared weights; each epoch the copies become one.
 
-    Source: Kim, Lee, Song, eq. 7 to 10.
+    Source: Kim, Lee, Song, ICCV Workshops 2019, eq. 7 to 10.
     """
 
     name: Literal["temporal_ensemble"] = "temporal_ensemble"

@@ -1,7 +1,7 @@
 """Metric regularisation: the channels of every task's features are used like a prior says.
 
-Source: Kim, Lee, Song, eq. 1 and 3: Ω = D(v ‖ v_p) for the channel distribution v of the shared
-encoder's last map, added to the loss of each task.
+Source: Kim, Lee, Song, ICCV Workshops 2019, eq. 1 and 3: Ω = D(v ‖ v_p) for the channel
+distribution v of the shared encoder's last map, added to the loss of each task.
 Differs from the paper: the prior, which it does not define, is uniform by default.
 """
 

@@ -1,6 +1,6 @@
 """The temporal task ensemble: copies of the shared weights, one a task, become one again.
 
-Source: Kim, Lee, Song, eq. 7 to 9.
+Source: Kim, Lee, Song, ICCV Workshops 2019, eq. 7 to 9.
 Differs from the paper: differences keep their signs (as printed, weights can only grow); the
 coefficients, whose rules are in a supplement that is not public, are ours.
 """

@@ -1,7 +1,7 @@
 """Layer selection: each task reads a learned, sparse mixture of the units of one stage.
 
-Source: the multi-task self-supervised baseline (MSVL) of Kim, Lee, Song, §2.2, after Doersch and
-Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV 2017.
+Source: the multi-task self-supervised baseline (MSVL) of Kim, Lee, Song, ICCV Workshops 2019, §2.2,
+after Doersch and Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV 2017.
 
 Their inputs are harmonised, as no task may know by its colours what another one sees: with `grey`
 every task sees the lightness alone. Transfer takes the backbone without that step.

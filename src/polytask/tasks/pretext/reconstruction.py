@@ -1,8 +1,8 @@
 """Reconstruction: the image again, from the encoder's last map.
 
-Source: Kim, Lee, Song, eq. 5 and 6: the squared error of a sparse autoencoder, the divergence
-between the two images as distributions, and conditional entropy as of Grandvalet and Bengio,
-"Semi-supervised Learning by Entropy Minimization", NIPS 2004.
+Source: Kim, Lee, Song, ICCV Workshops 2019, eq. 5 and 6: the squared error of a sparse
+autoencoder, the divergence between the two images as distributions, and conditional entropy as of
+Grandvalet and Bengio, "Semi-supervised Learning by Entropy Minimization", NIPS 2004.
 Differs from the paper: which distribution an image is, it does not say; here its values divided by
 their sum. The sparsity penalty of the autoencoder it cites is left out.
 """

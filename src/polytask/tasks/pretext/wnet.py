@@ -1,7 +1,7 @@
 """W-Net: segments that hang together, from which the image can be made again.
 
 Source: Xia and Kulis, "W-Net: A Deep Model for Fully Unsupervised Image Segmentation", 2017; as a
-pretext task with the shared encoder as its first half: Kim, Lee, Song.
+pretext task with the shared encoder as its first half: Kim, Lee, Song, ICCV Workshops 2019.
 Differs from the paper: the first decoder is a feature pyramid, the second net is one level deep;
 the cut is taken on the image at a smaller size; both losses are one sum.
 """

@@ -1,6 +1,6 @@
 """Temporal task ensemble: every task trains its own copy of the shared weights, which then meet.
 
-Source: Kim, Lee, Song, eq. 7 to 10.
+Source: Kim, Lee, Song, ICCV Workshops 2019, eq. 7 to 10.
 Differs from the paper: copies take their steps in turn on the batches of joint training, so that a
 step has the learning rate and the images it would have there; which task is first and which is last
 is drawn anew each epoch. Several processes train a share of the copies each, on whole batches.
