@@ -12,10 +12,10 @@ from polytask.config import read_config
 from polytask.data.prepare import IMAGENET
 from polytask.errors import UserError
 from polytask.training.pretrain import pretrain
-from polytask.training.routes import Teacher, maps_of
 from polytask.training.run import Run, Stopped, train_run
 from polytask.training.source import in_common, read_source
 from polytask.training.start import start_of
+from polytask.training.teacher import Teacher, maps_of
 
 BACKBONE = {"name": "resnet18", "stem": "small", "width": 0.0625}
 SGD = {"name": "sgd", "lr": 0.05}

@@ -16,8 +16,8 @@ from polytask.training import checkpoint, output
 from polytask.training.evaluation import Scores, evaluate
 from polytask.training.fingerprint import versions
 from polytask.training.health import health_of
+from polytask.training.probes import probes
 from polytask.training.record import flat
-from polytask.training.routes import probes
 from polytask.training.start import source_of
 
 if TYPE_CHECKING:

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polytask.backbones.norm import sum_over_processes
-from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Batch, Group, Target
+from polytask.backbones.staged import StagedBackbone
+from polytask.batch import Batch
 from polytask.config.train import TrainConfig
 from polytask.config.transfer import TransferOptions
-from polytask.data.pipeline import Data
 from polytask.data.prepare import Normalisation
 from polytask.distill.fsp import Adapters, fsp_loss, taps_for
-from polytask.distill.probe import probe
 from polytask.distill.soft_answers import SOFT
 from polytask.distill.soft_targets import latent_loss
 from polytask.errors import UserError, one_of
@@ -32,6 +29,7 @@ from polytask.sharing.method import Outputs, SharingMethod
 from polytask.sharing.trunk import Trunk
 from polytask.tasks.task import FeatureShape, Task
 from polytask.training.source import Source
+from polytask.training.teacher import Teacher, maps_of, rows_of
 
 ENCODERS = (r"^(backbone|columns)\.", r"^modules\.adapters\.")
 CLIP = 1.0
@@ -104,91 +102,6 @@ def encoder_of(method: SharingMethod, task: str) -> StagedBackbone | None:
     return None
 
 
-class Teacher(nn.Module):
-    """The fixed backbone of a run, on images as its student sees them."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, method: SharingMethod, source: Source, normalisation: Normalisation) -> None:
-        super().__init__()
-        size = method.setting.input_of(next(iter(method.tasks)))
-        self.encoder = source.encoder((size.height, size.width))
-        own, theirs = normalisation, source.normalisation
-        self.is_alike = own == theirs
-        mean, std = (torch.tensor([n.mean, n.std]).view(2, 3, 1, 1) for n in (own, theirs))
-        self.register_buffer("scale", mean[1] / std[1])
-        self.register_buffer("shift", (mean[0] - std[0]) / std[1])
-
-    def maps(self, images: Tensor, taps: Sequence[str]) -> list[Tensor]:
-        """The maps of the units `taps`, without a gradient."""
-        with torch.no_grad():
-            seen = images if self.is_alike else images * self.scale + self.shift
-            return maps_of(self.encoder, seen, taps)
-
-    def features(self, method: SharingMethod, task: str, taps: Sequence[str]) -> list[FeatureShape]:
-        """The shapes of those maps for a task's images."""
-        size = method.setting.input_of(task)
-        shapes = self.encoder.shapes(3, size.height, size.width)
-        return [FeatureShape(*shapes[unit]) for unit in taps]
-
-    def last(self, count: int) -> list[str]:
-        """The ends of the last `count` stages, or the last unit."""
-        return [self.encoder.last] if count == 1 else list(self.encoder.stages.values())[-count:]
-
-
-def probes(
-    method: SharingMethod, source: Source, data: Data, device: torch.device
-) -> dict[str, dict[str, float]]:
-    """How the run's backbone, as it is, serves each classification: scores on the test split."""
-    teacher = Teacher(method, source, data.normalisation).to(device)
-    found: dict[str, dict[str, float]] = {}
-    names = [name for name, task in method.tasks.items() if task.kind == "classification"]
-    fitted = _features(teacher, names, data, "train", device)
-    scored = _features(teacher, names, data, "test", device)
-    for name in fitted.keys() & scored.keys():
-        if len(np.unique(fitted[name][1])) > 1:
-            found[name] = probe(*fitted[name], *scored[name])
-    return {name: found[name] for name in names if name in found}
-
-
-def _features(
-    teacher: Teacher, names: list[str], data: Data, split: str, device: torch.device
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pooled features [N, D] and labels [N] of each task that has some in a split."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for batch in data.scoring(split):
-        for name, group, target in batch.to(device):
-            if name in names:
-                (last,) = teacher.maps(_rows(group, target), teacher.last(1))
-                assert isinstance(target.value, Tensor)
-                found.setdefault(name, []).append((last.mean((2, 3)), target.value))
-    return {
-        name: (
-            torch.cat([features for features, _ in parts]).cpu().numpy(),
-            torch.cat([labels for _, labels in parts]).cpu().numpy(),
-        )
-        for name, parts in found.items()
-    }
-
-
-def maps_of(backbone: StagedBackbone, images: Tensor, taps: Sequence[str]) -> list[Tensor]:
-    """The maps [B, C, H, W] of some units, in order."""
-    state: State = images
-    found: dict[str, Tensor] = {}
-    for name, unit in backbone:
-        state = unit(state)
-        if name in taps:
-            found[name] = backbone.feature(state)
-        if len(found) == len(taps):
-            break
-    return [found[name] for name in taps]
-
-
-def _rows(group: Group, target: Target) -> Tensor:
-    return group.images if target.rows is None else group.images[target.rows]
-
-
 # FSP: stage a matches maps without labels; the method's own phases follow.
 
 
@@ -220,7 +133,7 @@ def _matching(
         for task, group, target in batch:
             own, theirs = taps[task]
             _set_stream(method, task, group.stream)
-            images = _rows(group, target)
+            images = rows_of(group, target)
             maps = adapters[task](maps_of(students[task], images, own))
             wanted = teacher.maps(images, theirs)
             loss = fsp_loss(maps, wanted, options.scale == "relative", over_processes())
@@ -273,7 +186,7 @@ def _with_latents(
         for name, group, target in batch:
             if name not in outputs.features or target.value is None:
                 continue
-            (maps,) = teacher.maps(_rows(group, target), [theirs])
+            (maps,) = teacher.maps(rows_of(group, target), [theirs])
             own = projections[name](outputs.features[name].mean((2, 3)))
             apart = latent_loss(own, maps.mean((2, 3)), options.temperature)
             terms.append(Term("latent", name, options.weight * apart))
@@ -309,7 +222,7 @@ def _with_header(
 
     def answer(method: SharingMethod, batch: Batch) -> Outputs:
         return Outputs(
-            {t: _taught(method, teacher, headers, t, _rows(g, to)) for t, g, to in batch}
+            {t: _taught(method, teacher, headers, t, rows_of(g, to)) for t, g, to in batch}
         )
 
     modules = {"teacher": teacher, "headers": headers}
@@ -354,7 +267,7 @@ def _softened(
             task, student = method.tasks[name], outputs.predictions[name]
             assert isinstance(student, Tensor)
             with torch.no_grad():
-                taught = _taught(method, teacher, headers, name, _rows(group, target))
+                taught = _taught(method, teacher, headers, name, rows_of(group, target))
             soft = SOFT[task.kind](task, student, taught, target.value, options.temperature)
             own, weight = task.loss(student, target.value)
             # With the task's own loss beside it: (1 − w) · own + w · soft.
