@@ -56,6 +56,8 @@ def test_headlines_follow_the_verdicts():
     assert headline({"a": over_zero}, 3) == "No difference shown at 3 seeds."
     assert headline({"a": over_zero, "b": hurts}, 3) == "No difference shown at 3 seeds; b hurts."
     assert headline({"a": open_}, 1) == "Unclear at 1 seed."
+    one = judged("helps", 2, (1, 3), tasks={"t": "helps"})
+    assert headline({"single": SINGLE, "a": one}, 3) == "a beats the plain network."
 
 
 def test_among_methods_that_help_validation_data_decide_and_not_the_test():

@@ -105,12 +105,17 @@ def headline(methods: Mapping[str, MethodResult], seeds: int, is_over: bool = Tr
         return "Single-task networks alone; no sharing to compare them with."
     judged = {n: r for n, r in methods.items() if r.verdict is not None}
     helping, hurting = _with_verdict(judged, "helps"), _with_verdict(judged, "hurts")
+    is_one_task = all(len(result.tasks) == 1 for result in judged.values())  # none shares
     if not judged:
         return "No verdict yet."
     if helping:
         verb = "beats" if len(helping) == 1 else "beat"
+        if is_one_task:
+            return f"{listed(helping)} {verb} the plain network."
         return f"Sharing helps: {listed(helping)} {verb} single-task networks on average."
     if len(hurting) == len(judged):
+        if is_one_task:
+            return "Nothing does as well as the plain network."
         return "Sharing hurts these tasks on average."
     if all(no_difference(judged[n]) for n in judged if n not in hurting):
         verb = "hurts" if len(hurting) == 1 else "hurt"
