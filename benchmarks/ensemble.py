@@ -20,7 +20,7 @@ from benchmarks.timing import Result, ratios
 from polytask.config import read_config
 from polytask.training.run import train_run
 
-PROCESSES = (1, 2, 4)
+PROCESSES = [n for n in (1, 2, 4) if n <= max(2, os.cpu_count() or 1)]
 TASKS: dict[str, Any] = {
     "turn": {"kind": "rotation", "data": "photos"},
     "tiles": {"kind": "jigsaw", "data": "photos", "grid": 2},
