@@ -17,6 +17,7 @@ from polytask.cli import main
 from polytask.config import read_config
 from polytask.data import chunked, mixing
 from polytask.data.chunked import ChunkedImages
+from polytask.data.decode import read_mask, read_values
 from polytask.data.images import ImageSet
 from polytask.data.load import load_data
 from polytask.data.mixing import pass_order
@@ -196,7 +197,8 @@ def test_every_kind_of_cell_comes_back(tmp_path_factory, cells):
     count = len(cells)
     masks = [np.full((2, 3), i, np.uint8) for i in range(count)]
     (folder / "a.npy").write_bytes(b"")
-    np.save(folder / "a.npy", np.arange(6.0).reshape(2, 3))
+    classes = np.arange(-1.0, 5.0).reshape(2, 3)  # as masks of NYUv2 are, −1 being ignored
+    np.save(folder / "a.npy", classes[..., None])
     (folder / "a.png").write_bytes(b"picture")
     columns = {
         "any": cells,
@@ -218,10 +220,12 @@ def test_every_kind_of_cell_comes_back(tmp_path_factory, cells):
     assert found["any"] == cells
     assert all(map(np.array_equal, found["masks"], masks))
     assert found["odd"][0] is None
-    assert all(map(np.array_equal, found["odd"][1:], masks[1:]))
+    odd = [read_mask(cell, "here") for cell in found["odd"][1:]]
+    assert all(map(np.array_equal, odd, masks[1:]))
     assert all(map(np.array_equal, found["drawn"], masks))
     assert found["files"] == [b"picture"] * count
-    assert np.array_equal(found["maps"][0], np.arange(6.0).reshape(2, 3))
+    assert np.array_equal(read_values(found["maps"][0], "here"), classes)
+    assert read_mask(found["maps"][0], "here").tolist() == [[255, 0, 1], [2, 3, 4]]
     assert found["boxes"] == [[["cat", 1.0, 2.0, 3.5, 4.0]]] * count
 
 

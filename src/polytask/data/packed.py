@@ -21,7 +21,6 @@ from polytask.errors import DataError
 
 LAYOUT = "polytask_layout"
 VERSION = 1
-NPY = b"\x93NUMPY"
 
 
 def read_packed(name: str, path: Path, group: Any) -> ImageSet:
@@ -111,13 +110,6 @@ def _as_file(cell: Any) -> bytes:
     return cell if isinstance(cell, bytes) else Path(cell).read_bytes()
 
 
-def _read_file(content: np.ndarray) -> Any:
-    raw = content.tobytes()
-    if raw.startswith(NPY):
-        return np.load(io.BytesIO(raw), allow_pickle=False)
-    return raw or None
-
-
 def _write_text(group: Any, name: str, cells: Sequence[str | None]) -> None:
     import h5py
 
@@ -141,7 +133,8 @@ _WRITE: dict[str, Callable[[Any, str, Sequence[Any]], None]] = {
 }
 _READ: dict[str, Callable[[Any], list[Any]]] = {
     "array": lambda column: list(column[()]),
-    "file": lambda column: [_read_file(cell) for cell in column[()]],
+    # Bytes as they stand: what a file of numbers means depends on the task that reads it.
+    "file": lambda column: [cell.tobytes() or None for cell in column[()]],
     "text": lambda column: [cell or None for cell in column.asstr()[()]],
     "number": lambda column: column[()].tolist(),
     "json": lambda column: [json.loads(c) if c else None for c in column.asstr()[()]],
