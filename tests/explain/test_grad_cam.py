@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from polytask import registry
 from polytask.errors import UserError
 from polytask.explain.grad_cam import Heat, grad_cam, score_of
+from polytask.tasks.task import Task
 
 
 class Path(nn.Module):
@@ -49,6 +51,11 @@ def test_the_deepest_map_of_some_size_is_looked_at():
     assert grad_cam(linear_path(), torch.randn(1, 3, 6, 6)).unit == "first"  # the second has 3 × 3
 
 
+def test_a_map_of_scores_is_not_what_is_looked_at():
+    """A dense head gives a map, too; it would show the answer, not what speaks for it."""
+    assert grad_cam(Path(nn.Conv2d(5, 3, 1)), torch.randn(1, 3, 8, 8)).unit == "second"
+
+
 def test_what_lies_outside_does_not_glow():
     """A unit's map that is zero but in one corner gives no heat elsewhere."""
     path, images = linear_path(), torch.zeros(1, 3, 16, 16)
@@ -70,6 +77,21 @@ def test_segmentation_adds_up_the_pixels_that_are_not_background():
 def test_what_chooses_no_class_has_no_heat():
     assert score_of({"box": torch.zeros(1, 4)}) is None
     assert grad_cam(Path(nn.Flatten(0)), torch.randn(1, 3, 8, 8)) is None
+
+
+def test_numbers_are_no_scores_of_classes():
+    """Their predictions have the shapes of logits: four edges, values, three components a pixel."""
+    kinds = (
+        "classification",
+        "multilabel",
+        "segmentation",
+        "box",
+        "regression",
+        "depth",
+        "normals",
+    )
+    chosen = {kind: registry.load("tasks", kind, Task).chooses for kind in kinds}
+    assert [kind for kind, chooses in chosen.items() if chooses] == list(kinds[:3])
 
 
 def test_an_unknown_unit_is_told_with_the_nearest():

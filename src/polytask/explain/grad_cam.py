@@ -55,8 +55,8 @@ def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat |
     Args:
         path: what `SharingMethod.path` gives.
         images: a single prepared image.
-        unit: the part of the path whose map is looked at; by default the deepest whose map has
-            `SIDE` cells a side or more.
+        unit: the part of the path whose map is looked at; by default the deepest below the head
+            whose map has `SIDE` cells a side or more.
 
     Raises:
         UserError: there is no such unit, or it gives no map.
@@ -74,8 +74,9 @@ def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat |
         return None
     if unit is not None and unit not in maps:
         raise UserError(unknown("--unit", "unit with a map", unit, list(maps)))
-    large = [name for name, each in maps.items() if min(each.shape[2:]) >= SIDE]
-    chosen = unit or (large or list(maps))[-1]
+    inner = [name for name in maps if name != "head"] or list(maps)  # a map of scores explains none
+    large = [name for name in inner if min(maps[name].shape[2:]) >= SIDE]
+    chosen = unit or (large or inner)[-1]
     seen = maps[chosen]
     (slope,) = torch.autograd.grad(score, seen, allow_unused=True)
     if slope is None:

@@ -28,7 +28,9 @@ def write_heat(
 
     pixels = read_image(image, str(image))
     for task in model.tasks if tasks is None else tasks:
-        heat = grad_cam(model.path(task), model.prepare(pixels, task)[None], unit)
+        path, heat = model.path(task), None
+        if model.tasks[task].chooses:
+            heat = grad_cam(path, model.prepare(pixels, task)[None], unit)
         file = start.with_name(f"{start.name}-{task}.png")
         if heat is not None:
             start.parent.mkdir(parents=True, exist_ok=True)

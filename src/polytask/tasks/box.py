@@ -57,6 +57,7 @@ class Box(Task):
     """
 
     primary = "iou"
+    chooses = False
     Options = BoxOptions
     options: BoxOptions
 

@@ -47,6 +47,7 @@ class Depth(DenseTask):
 
     primary = "abs_error"
     higher_is_better = False
+    chooses = False
     Options = DepthOptions
     options: DepthOptions
 

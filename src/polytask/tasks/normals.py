@@ -48,6 +48,7 @@ class Normals(DenseTask):
 
     primary = "mean_angle"
     higher_is_better = False
+    chooses = False
     Options = NormalsOptions
     options: NormalsOptions
 

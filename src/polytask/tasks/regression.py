@@ -47,6 +47,7 @@ class Regression(Task):
 
     primary = "abs_error"
     higher_is_better = False
+    chooses = False
     Options = RegressionOptions
     options: RegressionOptions
 

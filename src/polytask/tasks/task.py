@@ -72,12 +72,14 @@ class Task(ABC):
 
     Subclasses are one file each in `tasks/`, named after their kind, and set `primary` (the metric
     that decides), `higher_is_better`, `taps` (how many feature maps the head reads), `is_dense`
-    (whether the answer is a map, which a backbone with a decoder gives) and `Options`.
+    (whether the answer is a map, which a backbone with a decoder gives), `chooses` (whether a
+    prediction scores classes, the best of which is the answer) and `Options`.
     """
 
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     is_dense: ClassVar[bool] = False
+    chooses: ClassVar[bool] = True
     taps: int = 1
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
@@ -204,6 +206,8 @@ class PretextTask(Task):
     say how many `views` they cut, how large (`input`), and `make` them. A head of several views
     gets maps [B, V, C, H, W].
     """
+
+    chooses = False  # not of an image as it is
 
     @abstractmethod
     def make(self, raw: Raw) -> Made:
