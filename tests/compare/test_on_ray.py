@@ -7,7 +7,9 @@ import pytest
 from test_comparison import compare, config
 
 from polytask.compare.on_ray import Host
-from polytask.compare.worker import Setup
+from polytask.compare.pool import Pool
+from polytask.compare.worker import Job, Reply, Setup
+from polytask.compare.workers import Worker
 from polytask.errors import UserError
 from polytask.training.progress import Message
 
@@ -59,6 +61,54 @@ def test_a_node_without_the_folder_or_with_other_code_says_so(tmp_path):
     problems = [fault.problem for fault in error.faults]
     assert f"does not see {tmp_path / 'elsewhere'}; expected --out on storage" in problems[0]
     assert "has another version of polytask" in problems[1]
+
+
+class Crowded:
+    """A home with room for one worker; whatever comes later waits for ever."""
+
+    def __init__(self):
+        self.started = 0
+
+    def start(self, inbox):
+        self.started += 1
+        return Instant(inbox) if self.started == 1 else Late()
+
+    def close(self):
+        pass
+
+
+class Late(Worker):
+    is_there = False
+
+    def send(self, message):
+        pass
+
+    def wait(self, seconds):
+        pass
+
+    def end(self):
+        pass
+
+    def cause_of_death(self):
+        return ""
+
+
+class Instant(Late):
+    is_there = True
+
+    def __init__(self, inbox):
+        self.inbox = inbox
+
+    def send(self, message):
+        self.inbox.put((self, Reply("done")))
+
+
+def test_runs_that_wait_for_a_lost_nodes_room_go_to_a_worker_that_has_some(tmp_path):
+    jobs = [Job("hard", seed, tmp_path, f"hard/seed{seed}") for seed in range(5)]
+    ended = []
+    with Pool(3, Crowded(), lambda event: None) as pool:
+        pool.train(jobs, lambda job, reply: ended.append(job))
+    assert sorted(job.seed for job in ended) == [0, 1, 2, 3, 4]
 
 
 def test_a_place_that_is_none_is_refused(tmp_path):

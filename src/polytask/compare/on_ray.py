@@ -104,6 +104,7 @@ class Actor(Worker):
     def __init__(self, ray: Any, actor: Any, inbox: Inbox) -> None:
         self._ray, self._actor, self._inbox = ray, actor, inbox
         self._cause = ""
+        self.is_there = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -115,6 +116,7 @@ class Actor(Worker):
             except self._ray.exceptions.RayError as error:
                 self._cause = f"its node or actor is lost: {' '.join(str(error).split()[:40])}"
                 said = [None]
+            self.is_there = True
             for message in said:
                 self._inbox.put((self, message))
 

@@ -96,17 +96,30 @@ class Pool:
             self._hand_out(waiting)
 
     def _hand_out(self, waiting: deque[Job]) -> None:
-        for worker in self._workers:
-            if waiting and worker.job is None:
+        for worker in [worker for worker in self._workers if worker.job is None]:
+            if not waiting:
+                self._take_back(waiting)
+            if waiting:
                 worker.give(waiting.popleft())
         while waiting and len(self._workers) < self._size:  # in place of those that died
             self._workers.append(self._home.start(self._inbox))
             self._workers[-1].give(waiting.popleft())
 
+    def _take_back(self, waiting: deque[Job]) -> None:
+        """A run whose worker still waits for room, for ever perhaps where a node is lost."""
+        for worker in self._workers:
+            if isinstance(worker.job, Job) and not worker.is_there:
+                waiting.append(worker.job)
+                self._workers.remove(worker)
+                worker.end()
+                return
+
     def _next_reply(self) -> tuple[Check | Job, Reply]:
         """Show events until a worker is done, be it by its death."""
         while True:
             worker, message = self._inbox.get()
+            if worker not in self._workers:  # its run was taken back
+                continue
             if message is None:
                 job, reply = worker.job, Reply("lost", reason=worker.cause_of_death())
                 self._workers.remove(worker)

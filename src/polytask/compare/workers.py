@@ -22,6 +22,7 @@ class Worker(ABC):
     """
 
     job: Check | Job | None = None
+    is_there = True  # while not, it waits for room, which others may take
 
     def give(self, job: Check | Job) -> None:
         """Start a job."""
