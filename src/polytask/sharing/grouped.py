@@ -221,6 +221,9 @@ class Grouped(SharingMethod):
             for term in part.extra_losses(batch.of(part.tasks), own_outputs(outputs, part))
         ]
 
+    def otherwise_in_use(self) -> list[nn.Module]:
+        return [module for part in self.parts() for module in part.otherwise_in_use()]
+
     def _seen(self, run: Any) -> Iterator[tuple[SharingMethod, Run]]:
         """The networks at work in the run's phase, and the run as each sees it."""
         everyone = [Part(i, method, run.phase) for i, method in enumerate(self.parts())]

@@ -156,6 +156,11 @@ class SharingMethod(nn.Module, ABC):
         del batch, outputs
         return []
 
+    def otherwise_in_use(self) -> list[nn.Module]:
+        """The parts that run otherwise in use than in training, by gates that are drawn: before
+        scores, batch norms in them learn their statistics anew in eval mode. None by default."""
+        return []
+
     def how(self) -> dict[str, Any]:
         """What a reader of its results must know of how it ran: `feed`, `groups`; JSON-able."""
         return {}

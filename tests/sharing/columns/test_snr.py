@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
+from polytask.backbones.norm import BatchNorm
 from polytask.batch import Batch
+from polytask.data.load import load_data
+from polytask.deploy.model import load
 from polytask.phase import Phase
 from polytask.sharing.columns.snr import HardConcrete, Routing
 from polytask.sharing.method import Outputs
@@ -143,3 +147,26 @@ def test_a_stopped_run_ends_in_the_same_bits(config, run_in):
     for rows in gates.values():
         assert all(0 <= gate <= 1 for row in rows for gate in row)
         assert rows[0][0] > rows[0][1]
+
+
+def test_norms_learn_from_settled_gates_before_scores(config, run_in):
+    """Of a trained network: over the training images, in use, what norms read has their mean."""
+    made = config(["snr"])
+    _, folder = run_in(made, "snr")
+    model = load(folder)
+    data = load_data(made, model.tasks, seed=0)
+    seen: dict[BatchNorm, list[Tensor]] = {}
+
+    def note(norm: BatchNorm, given: tuple[Tensor]) -> None:
+        mean = norm.bank(norm.current.key).mean
+        off = (given[0].mean(dim=(0, 2, 3)) - mean) / norm.bank(norm.current.key).var.sqrt()
+        seen.setdefault(norm, []).append(off)
+
+    for norm in (m for m in model.network.eval().modules() if isinstance(m, BatchNorm)):
+        norm.register_forward_pre_hook(note)
+    with torch.no_grad():
+        for batch in data.epoch(made.train.epochs):
+            model.network(batch)
+    assert seen
+    offs = [float(torch.stack(each).mean(dim=0).abs().mean()) for each in seen.values()]
+    assert max(offs) < 0.05

@@ -109,7 +109,7 @@ class Snr(LinkedColumns):
     """Every link decides by gates which columns a column listens to.
 
     Gates are drawn once a step, from the seed, the phase and the step; a trained network has the
-    settled ones.
+    settled ones, with which batch norms learn their statistics anew before the network is scored.
     """
 
     Options = SnrOptions
@@ -130,6 +130,9 @@ class Snr(LinkedColumns):
     def explained(self) -> dict[str, Any]:
         gates = {n: r.gate.settled(r.log_alpha).tolist() for n, r in self.routings().items()}
         return {"links": {"columns": list(self.columns), "gates": gates}}
+
+    def otherwise_in_use(self) -> list[nn.Module]:
+        return [self]
 
     def before_forward(self, run: Any) -> None:
         when = (run.seed, "gates", run.phase.name, run.epoch, run.step_in_epoch)

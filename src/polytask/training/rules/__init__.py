@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from polytask.batch import Batch
+from polytask.training.norms import relearn
 
 if TYPE_CHECKING:
     from polytask.training.loop import Loop
@@ -53,14 +54,23 @@ class UpdateRule(ABC):
     def run(self, loop: Loop, start: int) -> None:
         """One epoch from step `start` on."""
 
-    def scored(self, loop: Loop) -> AbstractContextManager[None]:
-        """Inside, the method holds the weights that are scored and kept: by default its own."""
-        del loop
-        return nullcontext()
+    @contextmanager
+    def scored(self, loop: Loop) -> Iterator[None]:
+        """Inside, the method holds what is scored and kept: by default its own weights, with
+        statistics of batch norms as they are in use."""
+        parts = loop.method.otherwise_in_use()
+        buffers = [buffer for part in parts for buffer in part.buffers()]
+        kept = [buffer.clone() for buffer in buffers]
+        self.finish(loop)
+        yield
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
 
     def finish(self, loop: Loop) -> None:
-        """Let the method hold those weights for good, at the end of the phase."""
-        del loop
+        """Let the method hold that for good, at the end of the phase."""
+        parts = loop.method.otherwise_in_use()
+        if parts and loop.phase.forward is None:
+            relearn(loop, parts)
 
     def meet(self, loop: Loop) -> None:
         """Let every process hold what each has trained alone; the state is saved next."""

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polytask.backbones.norm import BatchNorm
 from polytask.backbones.staged import StagedBackbone, before_shrinking
 from polytask.batch import Batch
 from polytask.config.update import TemporalEnsemble
 from polytask.randomness import counter_hash, stable_hash
 from polytask.training.copies import Copy, Meeting, alone, owners, swapped, with_momentum
 from polytask.training.ensemble import combine, loss_ratios
+from polytask.training.norms import relearn
 from polytask.training.rules import UpdateRule
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Rule(UpdateRule):
             _write(shared[name], value)
         if self.how.norm_batches:
             with alone(loop) if self._is_split(loop) else nullcontext():
-                relearn_norms(loop, self.how.norm_batches)
+                relearn(loop, [loop.method], self.how.norm_batches)
 
     def _average(self) -> dict[str, Tensor]:
         """Equation 10; the mean of what there is before `average` epochs are over."""
@@ -252,29 +252,6 @@ class Rule(UpdateRule):
         self.copies = {task: Copy(**copy) for task, copy in state["copies"].items()}
         self.before, self.history = dict(state["before"]), list(state["history"])
         self.found, self.start = dict(state["found"]), dict(state["start"])
-
-
-@torch.no_grad()
-def relearn_norms(loop: Loop, batches: int) -> None:
-    """Learn the statistics of batch norms anew, as plain means over some training batches."""
-    method = loop.method
-    was_training = method.training
-    method.train()
-    norms = [m for m in method.modules() if isinstance(m, BatchNorm) and m.training]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = None
-        for key in norm.keys if norm.is_split else ("",):
-            norm.bank(key).batches.zero_()
-    loop.world.seed(stable_hash(loop.seed, loop.phase.name, "norm"))
-    stream = loop.rule.batches(loop, 0)
-    for _, batch in zip(range(batches), stream, strict=False):
-        with loop.world.autocast():
-            method(loop.own(batch))
-    stream.close()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    method.train(was_training)
 
 
 def _merged(base: Tensor, copies: list[Tensor], alpha: Tensor) -> Tensor:
