@@ -238,6 +238,18 @@ def test_mixing_by_similarity(kernels, threshold):
         assert_close(got, expected, atol=1e-6, rtol=0)
 
 
+def test_twins_may_have_another_partner():
+    """Column 2's kernels all have twins in column 1, which is linked to column 0 as well."""
+    twins = torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.2]], dtype=torch.float64)
+    first = torch.tensor([[1.0, -0.2, 0.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
+    kernels = [first, twins, twins + 0.1]
+    bank = bank_of(kernels, 0.9, all_pairs(kernels), pairing="same_index")
+    assert [bank.partners(i) for i in range(3)] == [[1], [0, 2], [1]]
+    want = naive(kernels, 0.9, pairing="same_index")
+    for got, expected in zip(effective(bank, kernels), want, strict=True):
+        assert_close(got, expected, atol=1e-9, rtol=0)
+
+
 def test_learned_weights_add_up_to_one_and_learn():
     bank = bank_of(THREE, 0.35, phi="learned")
     values = {(0, 1): 0.4, (0, 2): -1.1, (1, 2): 0.0}

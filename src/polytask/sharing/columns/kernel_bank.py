@@ -113,7 +113,7 @@ class KernelBank(nn.Module):
                 alike.setdefault((tuple(sorted([i, *partners])), alone), []).append(i)
         for (members, _), outs in alike.items():
             sizes = [self.sizes[i] for i in outs]
-            if self._are_twins(members):
+            if len(outs) == len(members) and self._are_twins(members):
                 lean = self.own - (1 - self.own) / (len(members) - 1)
                 yield Mixture(members, outs, sizes, lean)
                 continue
