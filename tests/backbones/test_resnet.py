@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from polytask.backbones import build
 from polytask.errors import UserError
@@ -30,6 +31,17 @@ def test_units_composed_equal_torchvision(name, torchvision_source, ours):
     source = torchvision_source(name, "fc")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(ours(name, source)(images), torchvision_features(source, images))
+
+
+@torch.no_grad()
+def test_one_block_a_stage_is_resnet10(randomised, ours):
+    """Ten layers with weights: a stem, four blocks of two convolutions, a classifier."""
+    source = randomised(ResNet(BasicBlock, [1, 1, 1, 1]))
+    source.fc = nn.Identity()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(ours("resnet10", source)(images), torchvision_features(source, images))
+    with pytest.raises(UserError, match="no pretrained weights of resnet10"):
+        build("resnet10", pretrained=True)
 
 
 @pytest.mark.parametrize(

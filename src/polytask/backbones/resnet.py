@@ -1,9 +1,11 @@
 """ResNet of any width, with a form for small images; residual blocks open into convolutions.
 
 `stem: small` starts with a 3×3 convolution of stride 1 and has no max-pool; otherwise the max-pool
-opens `layer1.0`. resnet26 has two bottleneck blocks a stage, as timm's.
+opens `layer1.0`. resnet26 has two bottleneck blocks a stage, as timm's; resnet10 has one basic
+block a stage, and no library offers weights of it.
 
-Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; Simon et al.,
+"ImageNet pre-trained models with batch normalization", 2016 (ResNet-10).
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from polytask.backbones.stem import first_convolution
 from polytask.errors import UserError, unknown
 
 NAMES = {
+    "resnet10": "4 basic residual blocks in 4 stages",
     "resnet18": "8 basic residual blocks in 4 stages",
     "resnet26": "8 bottleneck residual blocks in 4 stages",
     "resnet34": "16 basic residual blocks in 4 stages",
     "resnet50": "16 bottleneck residual blocks in 4 stages",
 }
 BLOCKS: dict[str, tuple[type[Residual], tuple[int, ...]]] = {
+    "resnet10": (BasicUnit, (1, 1, 1, 1)),
     "resnet18": (BasicUnit, (2, 2, 2, 2)),
     "resnet26": (BottleneckUnit, (2, 2, 2, 2)),
     "resnet34": (BasicUnit, (3, 4, 6, 3)),
@@ -38,7 +42,8 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 def build(name: str, options: Options) -> StagedBackbone:
     """Build a ResNet."""
     network = ResidualNetwork(*BLOCKS[name], options)
-    library = weights.from_timm if name == "resnet26" else weights.from_torchvision
+    is_timms = name in ("resnet10", "resnet26")
+    library = weights.from_timm if is_timms else weights.from_torchvision
     weights.load(network, options, offered=partial(library, name), first="conv1", head=("fc.",))
     return cut(network, options)
 
