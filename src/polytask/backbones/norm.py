@@ -57,7 +57,6 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(ctx, gradients[0])
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sum_over_processes(own: Tensor) -> Tensor:
     """`Current.sync` of torch's default process group, on any device."""
     total: Tensor = _Sum.apply(own)
