@@ -219,9 +219,9 @@ class Processes:
 
     def sync(self, rank: int, sums: torch.Tensor) -> torch.Tensor:
         self.given[rank] = sums
-        self.barrier.wait(10)
+        self.barrier.wait(600)
         total = self.given[0] + self.given[1]
-        self.barrier.wait(10)
+        self.barrier.wait(600)
         return total
 
     def run(self, networks, parts):

@@ -136,7 +136,7 @@ def offline(monkeypatch, tmp_path):
 def test_pretrained_without_a_network_says_at_once_what_to_do(name, offline):
     start = time.monotonic()
     found = fault(name=name, pretrained=True)
-    assert time.monotonic() - start < 20  # timm alone retries for most of a minute
+    assert time.monotonic() - start < 40  # timm alone retries for most of a minute
     assert found.where == "backbone.pretrained"
     assert name in found.problem
     assert "weights: FILE" in found.hint

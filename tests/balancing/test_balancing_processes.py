@@ -22,7 +22,7 @@ class Threads:
     size = 2
 
     def __init__(self):
-        self.barrier = threading.Barrier(2, timeout=30)
+        self.barrier = threading.Barrier(2, timeout=600)
         self.slots = {}
 
     def sum(self, value):

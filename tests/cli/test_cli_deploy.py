@@ -122,13 +122,13 @@ def test_a_server_tells_its_address_answers_and_ends_on_interrupt(run_folder, ph
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
         try:
             address = server.stdout.readline().decode().strip()
-            with urlopen(f"{address}tasks", timeout=60) as reply:
+            with urlopen(f"{address}tasks", timeout=600) as reply:
                 assert set(json.load(reply)["tasks"]) == {"shape", "looks"}
-            with urlopen(f"{address}predict", photos[0].read_bytes(), timeout=60) as reply:
+            with urlopen(f"{address}predict", photos[0].read_bytes(), timeout=600) as reply:
                 assert set(json.load(reply)["answers"]) == {"shape", "looks"}
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        assert server.wait(600) == 0
         assert server.stderr.read().decode().splitlines()[-1] == "stopped"
 
 

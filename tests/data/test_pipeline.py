@@ -408,7 +408,7 @@ def test_batches_are_made_ahead_and_waiting_is_counted():
 
     def make_batch(step):
         # The thread begins with the first before the caller, who may be slow, begins to wait.
-        time.sleep(0.05 if step else 0.3)
+        time.sleep(0.05 if step else 1.0)
         made.append(step)
         if step == 2:
             third.set()
@@ -416,10 +416,10 @@ def test_batches_are_made_ahead_and_waiting_is_counted():
 
     batches = prefetched(make_batch, range(5), waits.append)
     assert next(batches) == 0
-    assert third.wait(timeout=30)
+    assert third.wait(timeout=600)
     assert made == [0, 1, 2]
     assert [*batches] == [1, 2, 3, 4]
-    assert waits[0] >= 0.05 > waits[1]
+    assert waits[0] >= 0.3 > waits[1]
     assert len(waits) == 5
 
 

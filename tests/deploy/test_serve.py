@@ -36,7 +36,7 @@ def photo(tmp_path_factory):
 
 
 def ask(server, method, place, body=None, headers=()):
-    connection = http.client.HTTPConnection(*server.server_address, timeout=60)
+    connection = http.client.HTTPConnection(*server.server_address, timeout=600)
     try:
         connection.request(method, place, body, dict(headers))
         reply = connection.getresponse()
@@ -144,7 +144,7 @@ def test_the_page_shows_every_answer_in_a_browser(server, photo, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     framed.shutdown()
     framed.server_close()

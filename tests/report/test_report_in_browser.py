@@ -60,7 +60,7 @@ parent.document.documentElement.dataset.probe = JSON.stringify({
 def dump(page: Path, profile: Path) -> str:
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--window-size=1500,900"]
     done = subprocess.run(
-        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=600, check=True
     )
     return done.stdout
 

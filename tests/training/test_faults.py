@@ -131,18 +131,21 @@ def test_a_folder_in_use_is_refused_at_once_and_a_teacher_waited_for(config, run
     with lock, pytest.raises(UserError, match=r"in use by another polytask process.*--out"):
         run_in(made, "hard")
     assert not folder.exists()
-    is_held = threading.Event()
+    is_held, is_told = threading.Event(), threading.Event()
 
     def hold():
         with FileLock(folder.parent / ".hard.lock"):
             is_held.set()
-            time.sleep(1.0)
+            is_told.wait(600)
+
+    def hear(event):
+        if isinstance(event, Message) and "waiting for" in event.text:
+            is_told.set()
 
     threading.Thread(target=hold).start()
     is_held.wait()
-    said = []
-    run_in(made, "hard", comparison=tmp_path, progress=Progress(said.append))
-    assert "waiting for" in next(event.text for event in said if isinstance(event, Message))
+    run_in(made, "hard", comparison=tmp_path, progress=Progress(hear))
+    assert is_told.is_set()
 
 
 @pytest.mark.parametrize(
