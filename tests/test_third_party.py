@@ -26,7 +26,7 @@ data: {scenes: {source: shapes, count: 60, size: 24}}
 tasks:
   shape: {kind: classification, data: scenes, label: shape}
   looks: {kind: multilabel, data: scenes, label: [filled, large]}
-backbone: {name: resnet18, stem: small, width: 0.0625}
+backbone: {name: resnet10, stem: small, width: 0.0625}
 methods: [hard, {early: {filter: true}}]
 train: {epochs: 1, batch: 16}
 seeds: 1

@@ -14,7 +14,7 @@ data:
 tasks:
   shape: {kind: classification, data: scenes, label: shape}
   looks: {kind: multilabel, data: scenes, label: [filled, large]}
-backbone: {name: resnet18, stem: small, width: 0.0625}
+backbone: {name: resnet10, stem: small, width: 0.0625}
 methods:
   - single
   - hard

@@ -16,7 +16,7 @@ tasks:
   digit: {kind: classification, data: digits}
   print: {kind: classification, data: prints}
 mixing: multi_input
-backbone: {name: resnet18, stem: small, width: 0.0625}
+backbone: {name: resnet10, stem: small, width: 0.0625}
 methods:
   - single
   - {kernel_sharing: {threshold: 1.01}}

@@ -15,7 +15,7 @@ PHOTOS = {
         "turn": {"kind": "rotation", "data": "photos", "hidden": 8},
         "again": {"kind": "reconstruction", "data": "photos"},
     },
-    "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+    "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
     "methods": ["single", "hard"],
     "train": {"epochs": 1, "batch": 16},
     "seeds": 1,

@@ -14,7 +14,7 @@ CONFIG = {
         "looks": {"kind": "multilabel", "data": "scenes", "label": ["filled", "large"]},
         "digit": {"kind": "classification", "data": "digits"},
     },
-    "backbone": {"name": "resnet18", "stem": "small", "width": 0.125},
+    "backbone": {"name": "resnet10", "stem": "small", "width": 0.125},
     "methods": [
         "hard",
         {

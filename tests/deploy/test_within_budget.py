@@ -18,7 +18,7 @@ LEVELS = {
         "fine": {"kind": "classification", "data": "scenes", "label": "shape"},
         "looks": {"kind": "multilabel", "data": "scenes", "label": ["filled", "large"]},
     },
-    "backbone": {"name": "resnet18", "stem": "small", "width": 0.125},
+    "backbone": {"name": "resnet10", "stem": "small", "width": 0.125},
     "methods": [{"multi_exit": {"exits": {"fast": "layer1", "fine": "layer3", "looks": "layer2"}}}],
     "train": {"epochs": 1, "batch": 32},
     "seeds": 1,

@@ -54,7 +54,7 @@ def test_a_page_shows_what_is_alike(tmp_path):
             "groups": {"kind": "clustering", "data": "scenes", "label": "shape"},
             "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
         },
-        "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+        "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
         "methods": ["hard"],
         "train": {"epochs": 1, "batch": 16},
         "seeds": 1,

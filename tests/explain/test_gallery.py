@@ -24,7 +24,7 @@ CONFIG = {
         "where": {"kind": "box", "data": "scenes"},
         "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
     },
-    "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+    "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
     "methods": ["hard"],
     "train": {"epochs": 1, "batch": 16},
     "seeds": 1,

@@ -212,14 +212,20 @@ MAKERS = {"single_input": _single_input, "integrated": _integrated, "multi_input
 
 
 def every_combination() -> Iterator[World]:
-    """Trunk methods also run on MobileNetV2, with their first variant, and on a ConvNeXt."""
+    """Every method in every batch shape, on units with shortcuts and on units without.
+
+    What more options and other kinds of units do is the same in every shape: more variants run on
+    one convolutional backbone, transformer blocks and (for trunk methods, with their first variant)
+    MobileNetV2's and ConvNeXt's run in one shape.
+    """
     for name in registry.names("sharing"):
-        for options in VARIANTS.get(name, [{}]):
-            for backbone in CONVOLUTIONAL:
+        variants = VARIANTS.get(name, [{}])
+        for options in variants:
+            for backbone in CONVOLUTIONAL if options == variants[0] else CONVOLUTIONAL[:1]:
                 for shape in SHAPES:
                     yield World(name, backbone, shape, options)
             yield World(name, "small_vit", "integrated", options)
-        first = World(name, "mobilenet_v2", "", VARIANTS.get(name, [{}])[0])
-        if first.kind.family == "trunk":
-            yield from (replace(first, shape=shape) for shape in SHAPES)
-            yield replace(first, backbone="convnext", shape="integrated")
+        for backbone in ("mobilenet_v2", "convnext"):
+            world = World(name, backbone, "integrated", variants[0])
+            if world.kind.family == "trunk":
+                yield world

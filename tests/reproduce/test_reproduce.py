@@ -23,7 +23,7 @@ scales:
       tasks:
         shape: {kind: classification, data: scenes, label: shape}
         looks: {kind: multilabel, data: scenes, label: [filled, large]}
-      backbone: {name: resnet18, stem: small, width: 0.0625}
+      backbone: {name: resnet10, stem: small, width: 0.0625}
       train: {epochs: 1, batch: 16}
       seeds: 2
 experiments:

@@ -23,7 +23,7 @@ def scenes(tasks=("shape", "looks"), **top):
         {
             "data": {"scenes": {"source": "shapes", "count": 60, "size": 24}},
             "tasks": {name: known[name] for name in tasks},
-            "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+            "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
             "methods": ["single", "hard"],
             "train": {"epochs": 2, "batch": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
             **top,

@@ -26,7 +26,7 @@ def scenes(method=EXITS, **section):
                 "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
                 "looks": {"kind": "multilabel", "data": "scenes", "label": ["filled", "large"]},
             },
-            "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+            "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
             "methods": ["single", method],
             "train": {"epochs": 1, "batch": 32},
             "seeds": 1,
@@ -53,7 +53,7 @@ def test_branches_within_a_budget_are_the_published_ones(tmp_path):
     """The quarter-width ResNet-18 of Park et al.: 0.027, 0.028, 0.030, 0.033 and 0.035 G."""
     method = {"multi_path": {"branches": {"shape": "layer4", "looks": "layer3"}, "distill": False}}
     config = scenes(method, budget="26.7MMAC", of="largest")
-    wide = config.backbone.model_copy(update={"width": 0.25})
+    wide = config.backbone.model_copy(update={"name": "resnet18", "width": 0.25})
     config = config.model_copy(update={"backbone": wide})
     data = {"scenes": config.data["scenes"].model_copy(update={"size": 32})}
     config = config.model_copy(update={"data": data})

@@ -14,6 +14,7 @@ from polytask.training.run import Run
 
 TASKS = ["digit", "print", "shape"]
 PAIR = [["print", "shape"], ["digit"]]
+BACKBONE = {"name": "resnet10", "stem": "small", "width": 0.0625}
 OPTIONS: dict[str, dict[str, Any]] = {
     "multi_exit": {"exits": {"digit": "layer1", "print": "layer3", "shape": "layer4"}},
     "nested_net": {"scheme": "weight"},
@@ -39,7 +40,7 @@ def comparison(methods, **top):
                 "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
             },
             "mixing": "multi_input",
-            "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+            "backbone": BACKBONE,
             "methods": methods,
             "train": train,
             "seeds": 1,
@@ -113,7 +114,9 @@ def test_networks_start_alike_unless_asked(built, init):
 
 @pytest.mark.parametrize("name", [*TOGETHER, *LINKED, "packnet", "adashare"])
 def test_groups_share_nothing_with_one_another(built, name):
-    config = comparison([{name: {"groups": PAIR, **OPTIONS.get(name, {})}}], train={"epochs": 4})
+    top = {"backbone": {**BACKBONE, "name": "resnet18"}} if name == "layer_lasso" else {}
+    entry = {name: {"groups": PAIR, **OPTIONS.get(name, {})}}
+    config = comparison([entry], train={"epochs": 4}, **top)
     method = built(config, name).method
     assert isinstance(method, Grouped)
     assert method.how()["groups"] == [["digit"], ["print", "shape"]]

@@ -85,7 +85,7 @@ def digits(methods=("hard",), **options):
         {
             "data": {"hand": {"source": "digits", "size": 16}},
             "tasks": {"group": {"kind": "clustering", "data": "hand", **options}},
-            "backbone": {"name": "resnet18", "stem": "small", "width": 0.125},
+            "backbone": {"name": "resnet10", "stem": "small", "width": 0.125},
             "methods": list(methods),
             "train": {"epochs": 2, "batch": 128, "optimizer": {"name": "adam", "lr": 0.001}},
             "seeds": 1,

@@ -9,7 +9,7 @@ from polytask.config import Config, read_config
 
 
 def tiny(methods: list[Any], **train: Any) -> dict[str, Any]:
-    """Digits at 12 pixels, 120 images a data set, a sixteenth of ResNet-18."""
+    """Digits at 12 pixels, 120 images a data set, a sixteenth of ResNet-10."""
     return {
         "data": {
             "handwritten": {"source": "digits", "fraction": 0.05, "size": 12},
@@ -19,14 +19,14 @@ def tiny(methods: list[Any], **train: Any) -> dict[str, Any]:
             "read_handwriting": {"kind": "classification", "data": "handwritten"},
             "read_print": {"kind": "classification", "data": "printed"},
         },
-        "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+        "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
         "methods": methods,
         "train": {"epochs": 2, "batch": 32, "optimizer": {"name": "sgd", "lr": 0.05}, **train},
         "seeds": 1,
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> Any:
     """Makes a small config: `config(["hard"], epochs=3)`."""
 

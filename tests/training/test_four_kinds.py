@@ -24,7 +24,7 @@ tasks:
   damage:  {kind: multilabel,     data: shelf, label: [filled, striped, large]}
   outline: {kind: segmentation,   data: shelf, label: mask, classes: [background, object]}
   where:   {kind: box,            data: shelf, label: [x0, y0, x1, y1]}
-backbone: {name: resnet18, stem: small, width: 0.125}
+backbone: {name: resnet10, stem: small, width: 0.125}
 methods: [single, hard]
 train: {epochs: 12, batch: 16, optimizer: {name: sgd, lr: 0.05, momentum: 0.9}}
 seeds: 1

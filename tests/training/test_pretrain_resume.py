@@ -18,6 +18,7 @@ WAYS = {
 
 def pretraining(method):
     """Tasks whose state lives in heads, in a phase's modules, and in neither."""
+    backbone = "resnet18" if method == "layer_lasso" else "resnet10"  # it mixes units of a stage
     config = {
         "data": {"photos": {"source": "printed_digits", "count": 60, "size": 12}},
         "tasks": {
@@ -25,7 +26,7 @@ def pretraining(method):
             "taught": {"kind": "dino", "data": "photos", "hidden": 8, "answers": 8},
             "colour": {"kind": "colorization", "data": "photos"},
         },
-        "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+        "backbone": {"name": backbone, "stem": "small", "width": 0.0625},
         "methods": [method],
         "train": {"epochs": 2, "batch": 24, "optimizer": {"name": "sgd", "lr": 0.05}},
         "seeds": 1,

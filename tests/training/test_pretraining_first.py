@@ -13,7 +13,7 @@ from polytask.training.preflight import check
 from polytask.training.progress import Silent
 from polytask.training.run import Stopped, train_run
 
-BACKBONE = {"name": "resnet18", "stem": "small", "width": 0.0625}
+BACKBONE = {"name": "resnet10", "stem": "small", "width": 0.0625}
 TURNED = {"turned": {"kind": "rotation", "data": "all"}}
 
 

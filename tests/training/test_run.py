@@ -225,7 +225,7 @@ def test_init_starts_from_the_backbone_of_a_run(config, run_in, tmp_path):
     """Nearly without training, the new run ends where the other ended; its heads are new."""
     _, first = run_in(config(["hard"], epochs=1), "hard", "first")
     still = {"name": "sgd", "lr": 1e-30}
-    top = {"backbone": {"name": "resnet18", "stem": "small", "width": 0.0625, "init": str(first)}}
+    top = {"backbone": {"name": "resnet10", "stem": "small", "width": 0.0625, "init": str(first)}}
     _, second = run_in(config(["hard"], top, epochs=1, optimizer=still), "hard", "second")
     start, end = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     learned = [n for n in start if n.startswith("backbone.") and n.endswith("weight")]
@@ -237,7 +237,7 @@ def test_init_starts_from_the_backbone_of_a_run(config, run_in, tmp_path):
 @pytest.mark.parametrize("wrong", ["missing", "other width"])
 def test_init_from_something_else_is_one_clear_line(config, run_in, tmp_path, wrong):
     _, first = run_in(config(["hard"], epochs=1), "hard", "first")
-    backbone = {"name": "resnet18", "stem": "small", "width": 0.0625, "init": str(first)}
+    backbone = {"name": "resnet10", "stem": "small", "width": 0.0625, "init": str(first)}
     if wrong == "missing":
         backbone["init"] = str(tmp_path / "nowhere")
     else:

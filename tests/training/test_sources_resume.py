@@ -48,7 +48,7 @@ def made(folder: Path, source: str, memory: float, workers: int):
         "data": {"things": {**SOURCES[source], "augment": AUGMENT}},
         "tasks": {"what": {"kind": kind, "data": "things"}},
         "image_size": 12,
-        "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+        "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
         "methods": ["hard"],
         "train": {"epochs": 2, "batch": 16, "memory": memory, "workers": workers},
         "seeds": 1,

@@ -17,7 +17,7 @@ from polytask.training.source import in_common, read_source
 from polytask.training.start import start_of
 from polytask.training.teacher import Teacher, maps_of
 
-BACKBONE = {"name": "resnet18", "stem": "small", "width": 0.0625}
+BACKBONE = {"name": "resnet10", "stem": "small", "width": 0.0625}
 SGD = {"name": "sgd", "lr": 0.05}
 
 

@@ -1,6 +1,8 @@
-"""Trains runs one after another, as one of two processes or as the only one, in double precision.
+"""One of several processes that train the same runs, first each alone, then all together.
 
-`python two_processes.py WORKS RANK SIZE PORT`: WORKS is a pickled list of `Work`.
+`python two_processes.py WORKS RANK SIZE PORT`: WORKS are two pickled lists of `Work`; the runs of
+the first are shared out to the processes, those of the second are trained by all. In double
+precision, so that rounding does not grow over the steps.
 """
 
 import contextlib
@@ -20,16 +22,22 @@ from polytask.training.world import World
 
 def main(works, rank, size, port):
     prepare_process()
-    torch.set_default_dtype(torch.float64)  # so that rounding does not grow over 20 steps
+    torch.set_default_dtype(torch.float64)
+    alone, together = pickle.loads(Path(works).read_bytes())
     place = Place(int(rank), int(size), int(port))
-    world = World.joined(Introduction(place), place.size) if place.size > 1 else World.of()
-    for work in pickle.loads(Path(works).read_bytes()):
+    train(alone[place.rank :: place.size], World.of())
+    world = World.joined(Introduction(place), place.size)
+    train(together, world)
+    world.leave()
+
+
+def train(works, world):
+    for work in works:
         with contextlib.suppress(Stopped):
             if world.is_first:
                 trained(work, world, Silent(), resume=True, overwrite=False)
             else:
                 follow(work, world, Silent())
-    world.leave()
 
 
 if __name__ == "__main__":

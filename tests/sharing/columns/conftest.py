@@ -96,7 +96,7 @@ def config() -> Callable[..., Config]:
                     "read_print": {"kind": "classification", "data": "printed"},
                 },
                 "mixing": "multi_input",
-                "backbone": {"name": "resnet18", "stem": "small", "width": 0.0625},
+                "backbone": {"name": "resnet10", "stem": "small", "width": 0.0625},
                 "methods": methods,
                 "train": {"epochs": 2, "batch": 20, **train},
                 "seeds": 1,

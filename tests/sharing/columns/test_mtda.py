@@ -173,7 +173,7 @@ def test_features_of_trained_networks(config, run_in):
     assert result["samples"] == {"read_handwriting": 60, "read_print": 90}
     taught = next(folder.glob("teachers/single/seed0/model.safetensors"))
     single, fitted = load_file(taught), load_file(folder / "model.safetensors")
-    weights = [name for name in single if name.startswith("columns.read_print.units.layer4_1.conv")]
+    weights = [name for name in single if name.startswith("columns.read_print.units.layer4_0.conv")]
     assert weights
     for name in weights:
         own = name.replace("columns.read_print.", "features.read_print.backbone.")
