@@ -6,6 +6,7 @@ Repository, 1998; its test set, as scikit-learn ships it.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,20 @@ class Digits(Source):
 
     def read(self, name: str, folder: Path) -> ImageSet:
         del folder
-        from sklearn.datasets import load_digits
-
-        scans = load_digits()
+        images, labels = _scans()
         return ImageSet(
             name,
-            images=np.round(scans.images * (255 / 16)).astype(np.uint8),
-            columns={"digit": [DIGITS[k] for k in scans.target]},
+            images=np.round(images * (255 / 16)).astype(np.uint8),
+            columns={"digit": [DIGITS[k] for k in labels]},
             default_label="digit",
             classes={"digit": DIGITS},
         )
+
+
+@cache
+def _scans() -> tuple[np.ndarray, np.ndarray]:
+    """Images and their classes, read from a text once for all runs of a process."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    return scans.images, scans.target

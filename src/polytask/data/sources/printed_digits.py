@@ -6,7 +6,7 @@ Source: the DejaVu, STIX and Computer Modern fonts that ship with matplotlib; no
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,9 @@ class PrintedDigits(Source):
         )
 
 
+@lru_cache(maxsize=2048)  # a set of the usual size, for all runs of a process
 def _render(face: str, digit: str, size: int, seed: int, i: int) -> np.ndarray:
+    """One image; who reads it must not write."""
     rng = np.random.default_rng((seed, i))
     side = size * OVERSAMPLING
     glyph = _glyph(face, digit, side, rng.uniform(0.5, 0.85))
