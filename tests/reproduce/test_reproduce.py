@@ -36,6 +36,7 @@ NUMBERS = """# made for this test
 table,method,task,metric,mean,std
 1,Alone,shape,accuracy,0.50,0.01
 1,All,shape,accuracy,0.60,
+1,Quoted,shape,accuracy,0.70,
 1,All,unknown_task,accuracy,0.60,
 2,All,shape,accuracy,0.10,
 """
@@ -51,7 +52,8 @@ def test_configs_are_valid_and_their_tasks_have_published_numbers(name, scale):
     named = [one.key(row) for row in one.methods]
     assert keys == (named if "single" in named else ["single", *named])
     assert one.claim in one.methods
-    assert set(one.methods) == {row for row, _, _ in one.published}
+    quoted = {"Source only", "Classification CETL"} if name == "metric_ensemble_table4" else set()
+    assert {*one.methods, *quoted} == {row for row, _, _ in one.published}
     assert set(config.tasks) == {task for _, task, _ in one.published}
     if scale == "small":
         assert set(chosen.standing_in) <= set(config.tasks)
@@ -171,7 +173,7 @@ def test_gains_are_paired_by_seed(tiny, is_higher_better):
     }
     results["methods"]["together"]["tasks"]["shape"]["accuracy"]["per_seed"].append(None)
     found = outcome(find("some_table1"), "small", results, "2026-01-01")
-    alone, together = found["rows"]
+    alone, together, _ = found["rows"]
     assert alone["verdict"] is None
     sign = 1 if is_higher_better else -1
     assert together["published_gain"] == pytest.approx(0.1 * sign)
@@ -200,7 +202,9 @@ def test_an_experiment_from_outside(tiny, capsys):
     code, out, _ = run(capsys, "reproduce", "some_table1", "--json")
     assert code == 0
     first = json.loads(out)
-    assert [row["row"] for row in first["rows"]] == ["Alone", "All"]
+    assert [row["row"] for row in first["rows"]] == ["Alone", "All", "Quoted"]
+    quoted = first["rows"][2]
+    assert (quoted["method"], quoted["published"]["mean"], quoted["verdict"]) == (None, 0.7, None)
     measured = json.loads((tiny / first["folder"] / "results.json").read_text())
     single = measured["methods"]["single"]["tasks"]["shape"]["accuracy"]["per_seed"]
     assert first["rows"][0]["measured"]["per_seed"] == single
@@ -210,6 +214,7 @@ def test_an_experiment_from_outside(tiny, capsys):
     code, out, _ = run(capsys, "reproduce", "some_table1")
     assert code == 0
     assert "shape: generated scenes" in out
+    assert any(line.split()[1:] == ["Quoted", "0.700", "not", "run"] for line in out.splitlines())
     assert out.splitlines()[-2] == f"All: {first['verdict']}"
     code, out, _ = run(capsys, "reproduce", "--list", "--json")
     assert json.loads(out)["experiments"][0]["status"] == f"small: {first['verdict']}"

@@ -15,7 +15,7 @@ def tables(found: Reproduction) -> list[tuple[tuple[str, ...], list[list[str]]]]
             row.task,
             row.row,
             _figure(row.published),
-            _figure(row.measured),
+            "not run" if row.method is None else _figure(row.measured),
             *(["", "", ""] if row.verdict is None else _gains(row)),
         ]
         for row in found.rows

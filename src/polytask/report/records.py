@@ -244,6 +244,7 @@ class PublishedRow(Measured):
     """A method and task of a paper's table."""
 
     row: str
+    method: str | None
     task: str
     published: Figure
     measured: Figure

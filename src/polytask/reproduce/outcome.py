@@ -31,7 +31,7 @@ def outcome(
     rows = [
         _row(experiment, row, task, metric, figure, results)
         for (row, task, metric), figure in experiment.published.items()
-        if row in experiment.methods and task in results["tasks"]
+        if task in results["tasks"]
     ]
     claims = {
         row: _claim([found for found in rows if found["row"] == row])
@@ -62,8 +62,10 @@ def _row(
     figure: Figure,
     results: Mapping[str, Any],
 ) -> dict[str, Any]:
-    method = experiment.key(row)
-    spread = results["methods"][method]["tasks"].get(task, {}).get(metric)
+    """A figure of the table; one that the paper quotes, of no method here, has `method` `None`."""
+    method = experiment.key(row) if row in experiment.methods else None
+    ran = {} if method is None else results["methods"][method]["tasks"]
+    spread = ran.get(task, {}).get(metric)
     found: dict[str, Any] = {
         "row": row,
         "method": method,
@@ -78,7 +80,7 @@ def _row(
         "verdict": None,
     }
     base = experiment.published.get((experiment.baseline, task, metric))
-    if row == experiment.baseline or base is None:
+    if method is None or row == experiment.baseline or base is None:
         return found
     # A gain is better whichever way the metric points.
     sign = 1 if _is_higher_better(results, task, metric) else -1
