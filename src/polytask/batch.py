@@ -57,6 +57,10 @@ class Target:
     value: Value | None = None
     rows: Tensor | None = None
 
+    def labelled(self, each: Tensor) -> Tensor:
+        """Of what there is for every image of the group, that of the labelled ones."""
+        return each if self.rows is None else each[self.rows]
+
 
 @dataclass
 class Group:

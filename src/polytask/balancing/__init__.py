@@ -157,10 +157,8 @@ def global_values(
     losses: Mapping[str, Tensor], tasks: Sequence[str], processes: Processes
 ) -> dict[str, float]:
     """The global loss of each task that is present in any process, read in one go."""
-    if not losses and processes.size == 1:
-        return {}
     if processes.size == 1:
-        read = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+        read = torch.stack([loss.detach() for loss in losses.values()]).tolist() if losses else []
         return dict(zip(losses, read, strict=True))
     device = next(iter(losses.values())).device if losses else "cpu"
     table = torch.zeros(2, len(tasks), device=device)

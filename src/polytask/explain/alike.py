@@ -112,7 +112,7 @@ def write_alike(
             if group.views != 1 or name not in outputs.features:
                 waiting.remove(name)
                 continue
-            images = group.images if target.rows is None else group.images[target.rows.cpu()]
+            images = target.labelled(group.images)
             prediction = outputs.predictions[name]
             shares = prediction["q"].cpu() if isinstance(tasks[name], Clustering) else None
             features = outputs.features[name].float().mean((2, 3)).cpu()

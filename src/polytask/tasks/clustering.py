@@ -146,7 +146,7 @@ class Clustering(Task):
         terms = []
         for name, group, target in batch:
             if name == self.name:
-                images = group.images if target.rows is None else group.images[target.rows]
+                images = target.labelled(group.images)
                 value = decoder.loss(outputs.features[name], images)
                 terms.append(Term("restored", name, value))
         return terms

@@ -10,7 +10,7 @@ from polytask.data.pipeline import Data
 from polytask.distill.probe import probe
 from polytask.sharing.method import SharingMethod
 from polytask.training.source import Source
-from polytask.training.teacher import Teacher, rows_of
+from polytask.training.teacher import Teacher
 
 
 def probes(
@@ -36,7 +36,7 @@ def _features(
     for batch in data.scoring(split):
         for name, group, target in batch.to(device):
             if name in names:
-                (last,) = teacher.maps(rows_of(group, target), teacher.last(1))
+                (last,) = teacher.maps(target.labelled(group.images), teacher.last(1))
                 assert isinstance(target.value, Tensor)
                 found.setdefault(name, []).append((last.mean((2, 3)), target.value))
     return {

@@ -29,7 +29,7 @@ from polytask.sharing.method import Outputs, SharingMethod
 from polytask.sharing.trunk import Trunk
 from polytask.tasks.task import FeatureShape, Task
 from polytask.training.source import Source
-from polytask.training.teacher import Teacher, maps_of, rows_of
+from polytask.training.teacher import Teacher, maps_of
 
 ENCODERS = (r"^(backbone|columns)\.", r"^modules\.adapters\.")
 CLIP = 1.0
@@ -133,7 +133,7 @@ def _matching(
         for task, group, target in batch:
             own, theirs = taps[task]
             _set_stream(method, task, group.stream)
-            images = rows_of(group, target)
+            images = target.labelled(group.images)
             maps = adapters[task](maps_of(students[task], images, own))
             wanted = teacher.maps(images, theirs)
             loss = fsp_loss(maps, wanted, options.scale == "relative", over_processes())
@@ -186,7 +186,7 @@ def _with_latents(
         for name, group, target in batch:
             if name not in outputs.features or target.value is None:
                 continue
-            (maps,) = teacher.maps(rows_of(group, target), [theirs])
+            (maps,) = teacher.maps(target.labelled(group.images), [theirs])
             own = projections[name](outputs.features[name].mean((2, 3)))
             apart = latent_loss(own, maps.mean((2, 3)), options.temperature)
             terms.append(Term("latent", name, options.weight * apart))
@@ -222,7 +222,7 @@ def _with_header(
 
     def answer(method: SharingMethod, batch: Batch) -> Outputs:
         return Outputs(
-            {t: _taught(method, teacher, headers, t, rows_of(g, to)) for t, g, to in batch}
+            {t: _taught(method, teacher, headers, t, to.labelled(g.images)) for t, g, to in batch}
         )
 
     modules = {"teacher": teacher, "headers": headers}
@@ -267,7 +267,7 @@ def _softened(
             task, student = method.tasks[name], outputs.predictions[name]
             assert isinstance(student, Tensor)
             with torch.no_grad():
-                taught = _taught(method, teacher, headers, name, rows_of(group, target))
+                taught = _taught(method, teacher, headers, name, target.labelled(group.images))
             soft = SOFT[task.kind](task, student, taught, target.value, options.temperature)
             own, weight = task.loss(student, target.value)
             # With the task's own loss beside it: (1 − w) · own + w · soft.

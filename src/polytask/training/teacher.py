@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone, State
-from polytask.batch import Group, Target
 from polytask.data.prepare import Normalisation
 from polytask.sharing.method import SharingMethod
 from polytask.tasks.task import FeatureShape
@@ -59,8 +58,3 @@ def maps_of(backbone: StagedBackbone, images: Tensor, taps: Sequence[str]) -> li
         if len(found) == len(taps):
             break
     return [found[name] for name in taps]
-
-
-def rows_of(group: Group, target: Target) -> Tensor:
-    """The images of a group that a target is about."""
-    return group.images if target.rows is None else group.images[target.rows]

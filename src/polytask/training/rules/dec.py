@@ -78,7 +78,7 @@ class Rule(UpdateRule):
 
     def _numbers(self, batch: Batch) -> Tensor:
         group, target = next((g, t) for name, g, t in batch if name == self.task)
-        return group.index if target.rows is None else group.index[target.rows]
+        return target.labelled(group.index)
 
     def _find_centres(self, loop: Loop, z: Tensor) -> None:
         from sklearn.cluster import KMeans
