@@ -67,6 +67,14 @@ def test_branches_within_a_budget_are_the_published_ones(tmp_path):
     assert found.chosen.values == {"branches.shape": "layer3"}
 
 
+def test_what_would_be_wrong_in_every_trial_is_told_before_anything_is_written(tmp_path):
+    options = {"exits": {"shape": "layer4"}, "balancing": {"graddrop": {"on": "representation"}}}
+    config = scenes({"multi_exit": options}, space={"exits.shape": ["layer1", "layer2"]})
+    with pytest.raises(UserError, match=r"MultiExit has no representation that all tasks read"):
+        search(config, tmp_path / "s", train=ODD)
+    assert not list(tmp_path.iterdir())
+
+
 class Interrupt:
     """Stops a search when it tells of its trial of that number, after which it is resumed."""
 

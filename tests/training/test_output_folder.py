@@ -1,5 +1,7 @@
 """The folder of a run or comparison: what is refused, what is deleted, and what never is."""
 
+from pathlib import Path
+
 import pytest
 
 from polytask.config import read_config
@@ -13,6 +15,7 @@ from polytask.training.output import (
     clear,
     is_unused,
     keep,
+    locked,
 )
 
 
@@ -65,6 +68,16 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_written(tmp_pat
     with pytest.raises(RunError, match="cannot be made: File name too long"):
         check(tmp_path / ("x" * 300))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux refuses folders in /proc")
+@pytest.mark.parametrize("lock", ["none/.lock", ".none.lock"])
+def test_a_folder_that_the_system_refuses_is_told(lock):
+    with (
+        pytest.raises(RunError, match=r"^/proc/none: cannot be made: .*another --out"),
+        locked(Path("/proc/none"), Path("/proc") / lock),
+    ):
+        pass
 
 
 def test_both_flags_contradict_each_other(tmp_path):

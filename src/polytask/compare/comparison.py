@@ -7,10 +7,8 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from polytask import registry
 from polytask.compare.outcome import ERROR, RESULT, Outcome, read_cost, read_outcome, run_label
@@ -131,23 +129,8 @@ class Comparison:
     def _is_finished(self) -> bool:
         return not self._waiting() and (self.folder / RESULTS).exists()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other comparisons out; the operating system frees the lock of a dead process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / output.LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError.at(
-                str(self.folder),
-                "is in use by another polytask process.",
-                "Wait for it to end, or give another --out.",
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _locked(self) -> AbstractContextManager[None]:
+        return output.locked(self.folder, self.folder / output.LOCK)
 
     def _prepare(self, goes_on: bool) -> None:
         if goes_on:

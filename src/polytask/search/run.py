@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
-
-from filelock import FileLock, Timeout
 
 from polytask import tasks as task_kinds
 from polytask.budget import Budget, Unit, amount
@@ -32,15 +30,13 @@ from polytask.search.found import CHOSEN, FOUND, Found
 from polytask.search.space import Space, space_of
 from polytask.search.study import STORAGE, Study, Trial
 from polytask.sharing.build import build_method
-from polytask.training import loggers, output
+from polytask.training import loggers, output, preflight
 from polytask.training.checkpoint import write_json, write_text
 from polytask.training.interrupt import terminates_like_interrupt
 from polytask.training.progress import Message, Show
 from polytask.training.result import finished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from polytask.config.models import Config
 
 TRIALS = "trials"
@@ -90,7 +86,10 @@ def search(
         output.check_same_config(folder, config)
     loggers.check(config)
     space = space_of(config)
-    with _locked(folder):
+    if not (resume and (folder / STORAGE).exists()):
+        one = space.at(space.first)
+        preflight.check(one, [one.method(space.entry.key)], devices)
+    with output.locked(folder, folder / output.LOCK):
         output.check_output(folder, resume=resume, overwrite=overwrite)
         if not (resume and (folder / STORAGE).exists()):
             output.clear(folder)
@@ -101,21 +100,6 @@ def search(
             return Pool.of(runs, jobs, setup, on, show)
 
         return _Search(space, folder, show).run(pool)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / output.LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        problem = "is in use by another polytask process."
-        raise RunError.at(str(folder), problem, "Wait for it, or give another --out.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Search:

@@ -39,6 +39,11 @@ class Space:
         grids = [_grid(values) for values in self.dimensions.values()]
         return None if any(g is None for g in grids) else prod(len(g or ()) for g in grids)
 
+    @property
+    def first(self) -> Values:
+        """One combination: the first value of every option."""
+        return {name: _some(values)[0] for name, values in self.dimensions.items()}
+
     def grid(self) -> list[Values]:
         """All combinations, the last option varying fastest.
 
@@ -83,7 +88,7 @@ class Space:
         Raises:
             ConfigError: with the place of every value that the method does not take.
         """
-        first = {name: _some(values)[0] for name, values in self.dimensions.items()}
+        first = self.first
         parts = _Parts(self.config)
         problems = Problems()
         for name, values in self.dimensions.items():

@@ -6,8 +6,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from polytask.errors import Fault, RunError
 from polytask.training.fingerprint import KEPT
@@ -118,6 +122,40 @@ def _is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+@contextmanager
+def locked(folder: Path, file: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep other processes out of a folder; the operating system frees the lock of a dead one.
+
+    Args:
+        folder: what nobody else may write to.
+        file: the lock; its folder is made where there is none.
+        wait: is called before waiting for another process; without it there is no waiting.
+
+    Raises:
+        RunError: another process has the lock, or no file can be made there.
+    """
+    lock = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()  # filelock waits for one that cannot be made
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        if wait is None:
+            hint = "Wait for it to end, or give another --out."
+            raise RunError.at(
+                str(folder), "is in use by another polytask process.", hint
+            ) from error
+        wait()
+        lock.acquire()
+    except OSError as error:
+        problem = f"cannot be made: {error.strerror}."
+        raise RunError.at(str(folder), problem, "Give another --out.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _foreign(folder: Path) -> list[str]:

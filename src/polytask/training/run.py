@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from polytask.errors import RunError
@@ -110,30 +109,16 @@ def _trained(
         return run.go_on(*world.tell((result, state)))
 
 
-@contextmanager
-def _locked(work: Work, progress: Progress) -> Iterator[None]:
-    """Keep other processes out; the operating system frees the lock of a dead one.
-
-    Only a run that another one needs, or that a comparison trains, is worth waiting for.
-    """
+def _locked(work: Work, progress: Progress) -> AbstractContextManager[None]:
+    """Only a run that another one needs, or that a comparison trains, is worth waiting for."""
     folder = work.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        if not work.is_teacher and work.comparison is None:
-            raise RunError.at(
-                str(folder),
-                "is in use by another polytask process.",
-                "Wait for it to end, or give another --out.",
-            ) from error
+
+    def wait() -> None:
         progress.message(f"waiting for {folder}, which another process trains")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+
+    is_needed = work.is_teacher or work.comparison is not None
+    lock = folder.parent / f".{folder.name}.lock"
+    return output.locked(folder, lock, wait if is_needed else None)
 
 
 class Run(Assembly):
