@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 from test_comparison import compare, config
 
+from polytask.compare import pool
 from polytask.compare.on_ray import Host
 from polytask.compare.pool import Pool
 from polytask.compare.worker import Job, Reply, Setup
@@ -109,6 +110,40 @@ def test_runs_that_wait_for_a_lost_nodes_room_go_to_a_worker_that_has_some(tmp_p
     with Pool(3, Crowded(), lambda event: None) as pool:
         pool.train(jobs, lambda job, reply: ended.append(job))
     assert sorted(job.seed for job in ended) == [0, 1, 2, 3, 4]
+
+
+class Later(Instant):
+    """Has no room until it was waited for."""
+
+    is_there = False
+
+    def send(self, message):
+        self.job = message
+
+    def comes(self):
+        self.is_there = True
+        self.inbox.put((self, Reply("done")))
+
+
+def test_a_cluster_without_any_room_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0.01)
+    made, said, ended = [], [], []
+
+    class Full(Crowded):
+        def start(self, inbox):
+            made.append(Later(inbox))
+            return made[-1]
+
+    def show(event):
+        said.append(event.text)
+        if len(said) == 2:
+            made[0].comes()
+
+    with Pool(1, Full(), show) as workers:
+        job = Job("hard", 0, tmp_path, "hard/seed0")
+        workers.train([job], lambda job, reply: ended.append(reply.outcome))
+    assert said == ["waiting for room: all nodes are busy, or have left"] * 2
+    assert ended == ["done"]
 
 
 def test_a_place_that_is_none_is_refused(tmp_path):

@@ -7,17 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from polytask.compare.local import Local
 from polytask.compare.worker import Check, Job, Reply, Setup, Stop
-from polytask.compare.workers import Home, Inbox
+from polytask.compare.workers import Home, Inbox, Worker
 from polytask.errors import Failed, UserError, nearest
 from polytask.training.progress import Message, Show
 
 LOCAL = "local"
 ADDRESS = re.compile(r"(ray://)?[^/\s]+:\d+")
 GRACE_SECONDS = 30.0  # for a run to save its state when told to stop
+PATIENCE_SECONDS = 30.0  # with workers that nobody has room for, before that is said
 
 
 class Pool:
@@ -117,7 +119,7 @@ class Pool:
     def _next_reply(self) -> tuple[Check | Job, Reply]:
         """Show events until a worker is done, be it by its death."""
         while True:
-            worker, message = self._inbox.get()
+            worker, message = self._hear()
             if worker not in self._workers:  # its run was taken back
                 continue
             if message is None:
@@ -134,6 +136,15 @@ class Pool:
                 continue
             if job is not None:
                 return job, reply
+
+    def _hear(self) -> tuple[Worker, Any]:
+        """What a worker says next; where none has room, that it waits."""
+        while not any(worker.is_there for worker in self._workers):
+            try:
+                return self._inbox.get(timeout=PATIENCE_SECONDS)
+            except Empty:
+                self._show(Message("waiting for room: all nodes are busy, or have left"))
+        return self._inbox.get()
 
 
 def home_of(on: str, setup: Setup) -> Home:
