@@ -5,8 +5,10 @@ import re
 
 from polytask.report.affinity import affinity_page
 from polytask.report.figures.matrix import matrix_figure
-from polytask.report.links import link_figures, ratio_table
+from polytask.report.figures.sharing import sharing_figure
+from polytask.report.links import link_figures, ratio_table, shared_kernels
 from polytask.report.palette import looks
+from polytask.report.records import PathCost, Unit
 
 LOOK = looks(["cross_stitch"])["cross_stitch"]
 
@@ -78,3 +80,22 @@ def test_the_page_of_affinities_is_self_contained_and_safe():
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|https?://", page.split("</style>")[1])
     assert "50.000 %" in page
+
+
+def test_units_of_columns_are_filled_as_far_as_their_kernels_are_shared(tmp_path):
+    """(3 · 0.5 + 1 · 0) / 4 kernels of `layer1`; `layer10` is another unit, and shares none."""
+    layers = {
+        "layer1.0.conv": {"kernels": [2, 1], "is_shareable": True, "participation": [1.0, 0.5]},
+        "layer1.1.conv": {"kernels": [1, 0], "is_shareable": False, "participation": [1.0, 1.0]},
+        "layer10.conv": {"kernels": [4, 4], "is_shareable": True, "participation": [1.0, 0.0]},
+    }
+    (tmp_path / "kernel_sharing.json").write_text(json.dumps({"layers": layers}))
+    shares = shared_kernels(tmp_path, ["stem", "layer1", "layer10"])
+    assert shares == {"layer1": 0.375}
+    assert shared_kernels(tmp_path / "none", ["layer1"]) == {}
+
+    units = [Unit(f"{column}/layer1", column, 4, 8) for column in ("cat", "dog")]
+    paths = {u.owner: PathCost(params=4, own_params=4, macs=8, units=[u]) for u in units}
+    svg = sharing_figure(paths, LOOK, shares)
+    assert sum("38 % of the kernels of this layer are shared" in tip for tip in tips(svg)) == 2 * 2
+    assert "shared between columns" not in sharing_figure(paths, LOOK)

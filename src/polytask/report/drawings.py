@@ -15,7 +15,7 @@ from polytask.report.figures.pareto import Point, pareto_figure
 from polytask.report.figures.sharing import sharing_figure
 from polytask.report.figures.spread import spread_figure
 from polytask.report.folder import Folder
-from polytask.report.links import RatioTable, link_figures, ratio_table
+from polytask.report.links import RatioTable, link_figures, ratio_table, shared_kernels
 from polytask.report.palette import Look
 from polytask.report.palette import looks as drawn_as
 
@@ -142,7 +142,10 @@ def sharing(folder: Folder, looks: Mapping[str, Look]) -> list[Figure]:
         costs = [c for c in (folder.methods[name].cost, *(run.cost for run in runs)) if c]
         paths = next((c.tasks for c in costs if any(p.units for p in c.tasks.values())), None)
         if paths:
-            figures.append(Figure(name, sharing_figure(paths, looks[name])))
+            units = {u.name.rpartition("/")[2] for path in paths.values() for u in path.units}
+            found = (shared_kernels(run.folder / "plots", units) for run in runs)
+            kernels = next((shares for shares in found if shares), None)
+            figures.append(Figure(name, sharing_figure(paths, looks[name], kernels)))
     return figures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,20 @@ def ratio_table(plots: Path) -> RatioTable | None:
         )
     ]
     return RatioTable([str(epoch) for epoch in range(len(rows[0][2]))], rows)
+
+
+def shared_kernels(plots: Path, units: Iterable[str]) -> dict[str, float]:
+    """The share of each unit's kernels that were in a pair at the end, of units that may share."""
+    layers = _document(plots / "kernel_sharing.json").get("layers", {})
+    found = {}
+    for unit in units:
+        inside = [facts for name, facts in layers.items() if f"{name}.".startswith(f"{unit}.")]
+        kernels = [sum(facts["kernels"]) for facts in inside]
+        shares = [f["participation"][-1] if f["is_shareable"] else 0.0 for f in inside]
+        paired = sum(count * share for count, share in zip(kernels, shares, strict=True))
+        if paired:
+            found[unit] = paired / sum(kernels)
+    return found
 
 
 def _cells(facts: Mapping[str, list[float]]) -> list[str]:

@@ -106,8 +106,14 @@ def _rows(units: Mapping[str, Sequence[Unit]]) -> list[str]:
     return [row for row in merged if row not in OWN] + [row for row in OWN if row in merged]
 
 
-def sharing_figure(paths: Mapping[str, PathCost], look: Look) -> str:
-    """Filled boxes serve several tasks, outlined ones a single task; a bar marks an early exit."""
+def sharing_figure(
+    paths: Mapping[str, PathCost], look: Look, kernels: Mapping[str, float] | None = None
+) -> str:
+    """Filled boxes serve several tasks, outlined ones a single task; a bar marks an early exit.
+
+    `kernels` says which share of the kernels of a column's unit, named without the column, is
+    another column's as well: so far is its box filled, palely.
+    """
     shown = picture({task: path for task, path in paths.items() if path.units})
     width = 74 if len(shown.lanes) <= 3 else max(34, 264 // len(shown.lanes))
     with style():
@@ -126,7 +132,8 @@ def sharing_figure(paths: Mapping[str, PathCost], look: Look) -> str:
         for box in shown.boxes:
             for first, last in _runs([shown.lanes.index(lane) for lane in box.lanes]):
                 x, y = LABEL + first * width + 3, TOP + shown.rows.index(box.row) * ROW + 2
-                _draw(chart, axes, box, (x, y, (last - first + 1) * width - 6), look)
+                share = (kernels or {}).get(box.row, 0.0) if box.unit.owner != SHARED else 0.0
+                _draw(chart, axes, box, (x, y, (last - first + 1) * width - 6), look, share)
         return chart.svg("Units by task. " + "; ".join(_said(shown, task) for task in shown.exits))
 
 
@@ -159,13 +166,18 @@ def _line(chart: Chart, axes: Axes, shown: Picture, lane: str, x: float) -> None
 
 
 def _draw(
-    chart: Chart, axes: Axes, box: Box, place: tuple[float, float, float], look: Look
+    chart: Chart,
+    axes: Axes,
+    box: Box,
+    place: tuple[float, float, float],
+    look: Look,
+    share: float,
 ) -> None:
-    from matplotlib.patches import FancyBboxPatch
+    from matplotlib.patches import FancyBboxPatch, Rectangle
 
     x, y, width = place
     several = len(box.users) > 1
-    patch = FancyBboxPatch(
+    rounded = FancyBboxPatch(
         (x, y),
         width,
         ROW - 4,
@@ -175,11 +187,19 @@ def _draw(
         lw=1.4,
         zorder=2,
     )
-    axes.add_patch(patch)
+    axes.add_patch(rounded)
     unit = box.unit
     whose = "runs for " + ", ".join(box.users) if several else f"only {box.users[0]}"
     cost = f"{numbers.count(unit.params)} parameters, {numbers.count(unit.macs)} MACs"
-    chart.tip(patch, f"{unit.name}: {whose}; {cost}")
+    tip = f"{unit.name}: {whose}; {cost}"
+    if share and not several:
+        part = Rectangle((x, y), share * width, ROW - 4, color=look.colour, alpha=0.4, lw=0)
+        part.set_zorder(2)
+        axes.add_patch(part)
+        part.set_clip_path(rounded)
+        tip += f"; {100 * share:.0f} % of the kernels of this layer are shared between columns"
+        chart.tip(part, tip)
+    chart.tip(rounded, tip)
 
 
 def _wrapped(name: str, width: int) -> list[str]:
