@@ -46,7 +46,73 @@ class Work:
     untrained: Mapping[str, Source] = field(default_factory=dict)
 
 
-class Assembly:
+class Parts:
+    """Tasks and data of a config, read once, and the methods that are built on them.
+
+    `untrained` stands in for runs of the section `pretraining`, by name.
+
+    Raises:
+        UserError: tasks or data are wrong.
+    """
+
+    def __init__(self, config: Config, seed: int, untrained: Mapping[str, Source]) -> None:
+        self.config, self.seed, self.untrained = config, seed, untrained
+        self.tasks = task_kinds.build(config.tasks)
+        self.data: Data = load_data(config, self.tasks, seed)
+
+    def start_of(self, entry: MethodEntry) -> Source | None:
+        """The run that a method starts from, if any."""
+        return start_of(self.config, entry, self.untrained)
+
+    def build(self, entry: MethodEntry, source: Source | None) -> SharingMethod:
+        """A method with its first weights, or those of a source."""
+        start = None if source is None else source.start
+        streams, stream_of = self.data.streams, self.data.stream_of
+        return build_method(self.config, entry, self.tasks, streams, stream_of, self.seed, start)
+
+    def check(self, entry: MethodEntry, method: SharingMethod, devices: int) -> None:
+        """Refuse a transfer, a balancer or phases that the method cannot have.
+
+        Raises:
+            UserError: with the reason.
+        """
+        check_transfer(self.config, entry, method, self.untrained)
+        build_balancer(entry.options.balancing or self.config.balancing, method, devices)
+        self.planned(entry, method, self.untrained_single_paths)
+
+    def planned(
+        self,
+        entry: MethodEntry,
+        method: SharingMethod,
+        single_paths: Callable[[], dict[str, nn.Module]],
+    ) -> list[Phase]:
+        """The phases of a method, with what its tasks need in them.
+
+        Raises:
+            UserError: they cannot share the epochs, or a task cannot be learned by them.
+        """
+        config, data = self.config, self.data
+        schedule = Schedule(
+            config.train.epochs, config.match, data.samples, data.data_of, single_paths
+        )
+        with placed(config, entry):
+            phases = method.plan(schedule)
+            for task in method.tasks.values():
+                phases = task.planned(phases, method)
+        return phases
+
+    def single(self) -> tuple[MethodEntry, SharingMethod]:
+        """The networks of single tasks, untrained."""
+        entry = self.config.method("single")
+        return entry, self.build(entry, self.start_of(entry))
+
+    def untrained_single_paths(self) -> dict[str, nn.Module]:
+        """The networks of single tasks by task, for looking at their shapes."""
+        _, single = self.single()
+        return {task: single.path(task) for task in self.tasks}
+
+
+class Assembly(Parts):
     """Data and method of a run, the same in every process of a world.
 
     Raises:
@@ -54,16 +120,14 @@ class Assembly:
     """
 
     def __init__(self, work: Work, world: World) -> None:
-        self.work, self.world = work, world
-        self.config, self.entry, self.seed = work.config, work.entry, work.seed
+        super().__init__(work.config, work.seed, work.untrained)
+        self.work, self.world, self.entry = work, world, work.entry
         config, entry = self.config, self.entry
-        self.tasks = task_kinds.build(config.tasks)
-        self.data: Data = load_data(config, self.tasks, self.seed)
-        self.start_from = start_of(config, entry, work.untrained)
-        if self.start_from is not None:
-            self.data.normalisation = self.start_from.normalisation
-        method = self._built(entry)
-        check_transfer(config, entry, method, work.untrained)
+        source = self.start_of(entry)
+        if source is not None:
+            self.data.normalisation = source.normalisation
+        method = self.build(entry, source)
+        self.check(entry, method, world.size)
         self.method: SharingMethod = method.to(world.device)
         if config.train.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
@@ -71,55 +135,18 @@ class Assembly:
             for norm in (m for m in self.method.modules() if isinstance(m, BatchNorm)):
                 # No compiler knows it. A decorator would have every command import the compiler.
                 norm.current.sync = torch.compiler.disable(sum_over_processes)  # type: ignore[no-untyped-call]
-        balancing = entry.options.balancing or config.balancing
-        build_balancer(balancing, method, world.size)  # refused before anything is written
         if config.train.compile:
             check_compiler(config.train.compile, world.device, config.place("train", "compile"))
+            balancing = entry.options.balancing or config.balancing
             compile_units(self.method, config.train.compile, balancing)
-        planned(config, entry, self.method, self.data, self.untrained_single_paths)  # as above
 
     def plan(self, single_paths: Callable[[], dict[str, nn.Module]]) -> list[Phase]:
-        config, data = self.config, self.data
-        phases = planned(config, self.entry, self.method, data, single_paths)
-        transfer = self.entry.options.transfer
+        """The phases of the run, those of its transfer included."""
+        config, entry = self.config, self.entry
+        phases = self.planned(entry, self.method, single_paths)
+        transfer = entry.options.transfer
         if transfer is None:
             return phases
-        source = source_of(config, self.entry, self.work.untrained)
-        return transferred(phases, self.method, source, transfer, config.train, data.normalisation)
-
-    def single(self) -> tuple[MethodEntry, SharingMethod]:
-        entry = next(e for e in self.config.methods if e.name == "single")
-        return entry, self._built(entry)
-
-    def _built(self, entry: MethodEntry) -> SharingMethod:
-        config, data = self.config, self.data
-        untrained = self.work.untrained
-        source = self.start_from if entry is self.entry else start_of(config, entry, untrained)
-        start = None if source is None else source.start
-        return build_method(
-            config, entry, self.tasks, data.streams, data.stream_of, self.seed, start
-        )
-
-    def untrained_single_paths(self) -> dict[str, nn.Module]:
-        _, single = self.single()
-        return {task: single.path(task) for task in self.tasks}
-
-
-def planned(
-    config: Config,
-    entry: MethodEntry,
-    method: SharingMethod,
-    data: Data,
-    single_paths: Callable[[], dict[str, nn.Module]],
-) -> list[Phase]:
-    """The phases of a method, with what its tasks need in them.
-
-    Raises:
-        UserError: they cannot share the epochs, or a task cannot be learned by them.
-    """
-    schedule = Schedule(config.train.epochs, config.match, data.samples, data.data_of, single_paths)
-    with placed(config, entry):
-        phases = method.plan(schedule)
-        for task in method.tasks.values():
-            phases = task.planned(phases, method)
-    return phases
+        source = source_of(config, entry, self.untrained)
+        normalisation = self.data.normalisation
+        return transferred(phases, self.method, source, transfer, config.train, normalisation)

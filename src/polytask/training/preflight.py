@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from polytask.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from polytask.config import Config
     from polytask.config.models import MethodEntry
     from polytask.training.source import Source
@@ -26,14 +24,9 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices:
     Raises:
         UserError: with the faults of the data, else those of all methods.
     """
-    from polytask import tasks as task_kinds
-    from polytask.balancing import build as build_balancer
-    from polytask.data.load import load_data
-    from polytask.sharing.build import build_method
     from polytask.training import loggers
-    from polytask.training.assembly import planned
+    from polytask.training.assembly import Parts
     from polytask.training.compiled import check_compiler
-    from polytask.training.start import check_transfer, start_of
     from polytask.training.world import World
 
     loggers.check(config)
@@ -41,25 +34,11 @@ def check(config: Config, entries: Sequence[MethodEntry] | None = None, devices:
         device = World.of(config.train.precision).device
         check_compiler(config.train.compile, device, config.place("train", "compile"))
     chosen = config.methods if entries is None else entries
-    sources = untrained(config, chosen)
-    tasks = task_kinds.build(config.tasks)
-    seed = config.seeds[0]
-    data = load_data(config, tasks, seed)
-
-    def single_paths() -> dict[str, nn.Module]:
-        single = config.method("single")
-        built = build_method(config, single, tasks, data.streams, data.stream_of, seed)
-        return {task: built.path(task) for task in tasks}
-
+    parts = Parts(config, config.seeds[0], untrained(config, chosen))
     faults = []
     for entry in chosen:
         try:
-            source = start_of(config, entry, sources)
-            start = None if source is None else source.start
-            method = build_method(config, entry, tasks, data.streams, data.stream_of, seed, start)
-            check_transfer(config, entry, method, sources)
-            build_balancer(method.options.balancing or config.balancing, method, devices)
-            planned(config, entry, method, data, single_paths)
+            parts.check(entry, parts.build(entry, parts.start_of(entry)), devices)
         except UserError as error:
             faults += error.faults
     if faults:
