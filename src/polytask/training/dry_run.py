@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from polytask.errors import RunError
 from polytask.training.loop import Loop
-from polytask.training.preflight import learned_from
+from polytask.training.preflight import learned_from, untrained
 from polytask.training.run import Run, prepare_process
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ def dry_run(config: Config, entries: Sequence[MethodEntry], seed: int) -> Iterat
     """
     prepare_process()
     for name, part in learned_from(config, entries).items():
-        yield from _tried(part, part.methods[0], seed, f"pretraining.{name}")
+        yield from _tried(Run.alone(part, part.methods[0], seed), f"pretraining.{name}")
+    sources = untrained(config, entries)
     for entry in entries:
-        yield from _tried(config, entry, seed, entry.key)
+        yield from _tried(Run.alone(config, entry, seed, sources), entry.key)
 
 
-def _tried(config: Config, entry: MethodEntry, seed: int, label: str) -> Iterator[str]:
-    run = Run.alone(config, entry, seed)
+def _tried(run: Run, label: str) -> Iterator[str]:
     first = run.plan(run.untrained_single_paths)[0]
-    loop = Loop(config, run.method, run.data, run.world, first, seed, lambda _: None)
+    loop = Loop(run.config, run.method, run.data, run.world, first, run.seed, lambda _: None)
     run.method.on_phase_start(loop)
     awaited = run.method.tasks if first.tasks is None else first.tasks
     reached: set[str] = set()

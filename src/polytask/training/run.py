@@ -29,6 +29,7 @@ from polytask.training.world import World
 
 if TYPE_CHECKING:
     from polytask.config.models import Config, MethodEntry
+    from polytask.training.source import Source
 
 
 class Stopped(KeyboardInterrupt):
@@ -143,9 +144,19 @@ class Run(Assembly):
         self.done_steps = 0
 
     @classmethod
-    def alone(cls, config: Config, entry: MethodEntry, seed: int) -> Run:
-        """A run of this process that writes nothing."""
-        untrained = preflight.untrained(config, [entry])
+    def alone(
+        cls,
+        config: Config,
+        entry: MethodEntry,
+        seed: int,
+        untrained: Mapping[str, Source] | None = None,
+    ) -> Run:
+        """A run of this process that writes nothing.
+
+        `untrained` are what stands in for runs of the section `pretraining`, made here by default.
+        """
+        if untrained is None:
+            untrained = preflight.untrained(config, [entry])
         work = Work(config, entry, seed, Path(os.devnull), untrained=untrained)
         return cls(work, World.of(config.train.precision), Silent())
 
