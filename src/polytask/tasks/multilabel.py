@@ -103,6 +103,6 @@ class Multilabel(Task):
         ]
 
     def chance(self, target: Any) -> dict[str, float]:
-        known = target != BLANK
-        yes = (target == 1).sum(0) / known.sum(0).clamp(min=1)
-        return {"accuracy": float(torch.maximum(yes, 1 - yes).mean())}
+        known = (target != BLANK).sum(0)
+        yes = ((target == 1).sum(0) / known)[known > 0]
+        return {"accuracy": float(torch.maximum(yes, 1 - yes).mean())} if len(yes) else {}

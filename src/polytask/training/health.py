@@ -11,8 +11,9 @@ from polytask.training.evaluation import Scores
 def health_of(task: Task, scores: Scores, labelled_images_seen: int) -> str:
     """One word.
 
-    `learning` when the primary metric beats the best constant guess by more than two standard
-    errors of a proportion on this test set; tasks without a known chance level count as learning.
+    `learning` when the primary metric beats the best constant guess: a share by more than two
+    standard errors of a proportion on this test set, an error by any amount. Tasks without a known
+    chance level count as learning.
     """
     if not labelled_images_seen:
         return "no_labels"
@@ -24,5 +25,7 @@ def health_of(task: Task, scores: Scores, labelled_images_seen: int) -> str:
     chance = scores.chance.get(task.name, {}).get(task.primary)
     if chance is None:
         return "learning"
+    if not task.higher_is_better:
+        return "learning" if value < chance else "at_chance"
     error = math.sqrt(max(chance * (1 - chance), 1e-12) / scores.counts[task.name])
     return "learning" if value > chance + 2 * error else "at_chance"
