@@ -10,6 +10,8 @@ from polytask import registry
 from polytask.config import read_config
 from polytask.examples import bundled
 
+NPY = ("-m", "-parts", "-broken")
+
 
 def picture(path, seed=0, size=(40, 30)):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,33 @@ def test_a_table_becomes_a_task_for_each_kind_of_column(polytask, tmp_path, shel
     said = polytask("train", file, *small, "--method", "multi_exit", "--dry-run")
     assert (said.code, said.err) == (0, "")
     assert said.out.count("labelled images") == len(config.tasks)
+
+
+def test_label_maps_are_told_apart_by_how_they_are_kept(polytask, tmp_path):
+    shop = tmp_path / "shop"
+    columns = ["image", "depth", "metres", "normals", "parts", "empty", "broken"]
+    rows = [columns]
+    for i in range(4):
+        picture(shop / f"{i}.png", seed=i)
+        Image.fromarray(np.full((30, 40), 900 + i, np.uint16)).save(shop / f"{i}-mm.png")
+        np.save(shop / f"{i}-m.npy", np.full((30, 40), 1.5 + i, np.float32))
+        np.save(shop / f"{i}-parts.npy", np.arange(1200.0).reshape(30, 40) % 4 - 1)
+        picture(shop / f"{i}-normals.png", seed=9 + i)
+        Image.fromarray(np.zeros((30, 40), np.uint8)).save(shop / f"{i}-empty.png")
+        (shop / f"{i}-broken.npy").write_bytes(b"no array")
+        ends = ("", "-mm", "-m", "-normals", "-parts", "-empty", "-broken")
+        rows.append([f"{i}{e}.{'npy' if e in NPY else 'png'}" for e in ends])
+    with (shop / "shop.csv").open("w", newline="") as out:
+        csv.writer(out).writerows(rows)
+    file = tmp_path / "my.yaml"
+    assert polytask("init", file, "--data", shop).code == 0
+    kinds = {name: task.kind for name, task in read_config(file).tasks.items()}
+    assert kinds == {
+        "depth": "depth", "metres": "depth", "normals": "normals", "parts": "segmentation"
+    }  # fmt: skip
+    assert read_config(file).tasks["parts"].classes == ["class_0", "class_1", "class_2"]
+    assert "# empty: {kind: segmentation" in file.read_text()
+    assert "broken" not in kinds
 
 
 def test_several_sets_make_one_config_that_trains(polytask, tmp_path, pets, shelf):

@@ -30,6 +30,13 @@ def test_arrays_of_the_images_length_are_columns(archive):
     assert found.default_label == "label"
 
 
+def test_nan_and_empty_text_are_blank(tmp_path):
+    kind, size = np.array(["cat", "", " "]), np.array([[1.5, np.nan]] * 3)
+    np.savez(tmp_path / "set.npz", image=np.zeros((3, 2, 2), np.uint8), kind=kind, size=size)
+    columns = read(tmp_path).columns
+    assert columns == {"kind": ["cat", None, None], "size_0": [1.5] * 3, "size_1": [None] * 3}
+
+
 def test_booleans_and_words_name_splits(archive):
     folder, images = archive
     found = read(folder, split="late")

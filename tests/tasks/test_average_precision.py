@@ -46,6 +46,22 @@ def test_voc_and_coco_match_a_second_answer_differently():
     assert coco_hits(iou, 0.5, 2).tolist() == [True, True]
 
 
+def test_coco_leaves_out_what_an_image_says_beyond_100_of_a_class():
+    """200 wrong answers, then a right one of another image: precision 1/101 by COCO, 1/201 else."""
+    wrong = {
+        "boxes": torch.tensor([[0.0, 0, 1, 1]]).repeat(200, 1),
+        "scores": torch.linspace(0.9, 0.5, 200),
+        "classes": torch.zeros(200, dtype=torch.long),
+    }
+    box = {"boxes": torch.tensor([[2.0, 2, 8, 8]]), "classes": torch.tensor([0])}
+    none = {"boxes": torch.zeros(0, 4), "classes": torch.zeros(0, dtype=torch.long)}
+    metric = AveragePrecision(1)
+    metric.update([wrong, {**box, "scores": torch.tensor([0.1])}], [none, box])
+    found = metric.compute()
+    assert_close(found["map"].item(), 1 / 201)
+    assert_close(found["map_coco"].item(), 1 / 101)
+
+
 def perfect():
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [5, 5, 9, 9]])
     return {"boxes": boxes, "classes": torch.tensor([0, 1, 1])}

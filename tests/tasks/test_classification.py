@@ -105,3 +105,10 @@ def test_answers_name_the_class_and_all_probabilities():
     assert answer["class"] == "apple"
     assert answer["probability"] == pytest.approx(0.75)
     assert answer["probabilities"] == pytest.approx({"pear": 0.25, "apple": 0.75})
+
+
+def test_a_class_without_images_counts_for_nothing():
+    metrics = task(classes=3).metrics()
+    guess = torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 2]), 3).float()
+    metrics.update(guess, torch.tensor([0, 0, 1, 1]))
+    assert metrics.compute()["mean_class_accuracy"] == 0.75

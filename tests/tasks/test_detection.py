@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from polytask.data.images import ImageSet
-from polytask.errors import DataError
+from polytask.errors import ConfigError, DataError
 from polytask.tasks.detection import Detection, DetectionOptions, objects
 from polytask.tasks.ssd import CODER, SSD, detections, match, ssd_loss
 from polytask.tasks.task import FeatureShape
@@ -28,6 +28,15 @@ def test_ssd300_has_8732_priors():
     found = head([torch.randn(2, 16, 38, 38), torch.randn(2, 16, 19, 19)])
     assert found["offsets"].shape == (2, 8732, 4)
     assert found["logits"].shape == (2, 8732, 21)
+
+
+def test_priors_have_a_size_for_each_map_and_one_more():
+    made = task(scales=[0.1, 0.5], classes=["cell"])
+    maps = [FeatureShape(4, 16, 16), FeatureShape(4, 8, 8)]
+    with pytest.raises(ConfigError, match=r"tasks\.find\.scales: got 2 numbers; expected 4"):
+        made.head(maps, (64, 64))
+    with pytest.raises(ConfigError, match="expected 7"):
+        made.head(maps, (300, 300))
 
 
 @pytest.mark.parametrize("side", [64, 96, 128])

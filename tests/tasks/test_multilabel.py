@@ -65,3 +65,20 @@ def test_accuracy_is_the_mean_over_attributes_without_the_blanks():
     metrics.update(*made.scored(logits, target))
     assert_close(metrics.compute()["accuracy"].item(), (2 / 4 + 2 / 3) / 2)
     assert made.chance(target)["accuracy"] == pytest.approx((3 / 4 + 2 / 3) / 2)
+
+
+def test_attributes_that_the_images_have_no_label_of_count_for_nothing():
+    made = task("a", "b")
+    target = torch.tensor([[1, BLANK], [0, BLANK], [0, BLANK]])
+    metrics = made.metrics()
+    metrics.update(*made.scored(torch.tensor([[5.0, 5], [-5, -5], [-5, 5]]), target))
+    assert metrics.compute()["accuracy"] == 1
+    assert made.chance(target)["accuracy"] == pytest.approx(2 / 3)
+    assert made.chance(torch.full((3, 2), BLANK)) == {}
+
+
+def test_one_attribute_is_enough():
+    made = task("a")
+    metrics = made.metrics()
+    metrics.update(*made.scored(torch.tensor([[5.0], [5.0]]), torch.tensor([[1], [0]])))
+    assert metrics.compute()["accuracy"] == 0.5

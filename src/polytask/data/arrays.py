@@ -13,12 +13,14 @@ from pydantic import Field
 from polytask.data.files import locate
 from polytask.data.images import SPLITS, ImageSet
 from polytask.data.source import Source
+from polytask.data.table import said
 from polytask.errors import DataError, nearest, one_of, unknown
 
 
 class ArrayFile(Source):
     """Every other array with an entry an image is a column: numbers and text as they are, [N, K] as
-    K columns `name_0`, `name_1` and so on, [N, H, W] as masks or other label maps.
+    K columns `name_0`, `name_1` and so on, [N, H, W] as masks or other label maps. NaN and empty
+    text are blank.
     """
 
     path: Path = Field(description="the file")
@@ -46,8 +48,8 @@ class ArrayFile(Source):
         only = next(iter(labels)) if len(labels) == 1 else None
         splits = {}
         if self.split is not None:
-            said = named(f"data.{name}.split", arrays, self.split, f"array of {path.name}")
-            splits = _splits(path, self.split, said, len(images))
+            parts = named(f"data.{name}.split", arrays, self.split, f"array of {path.name}")
+            splits = _splits(path, self.split, parts, len(images))
         places = [f"{path}[{i}]" for i in range(len(images))]
         default = "label" if "label" in labels else only
         return ImageSet(name, images, labels, splits, places, default)
@@ -58,16 +60,20 @@ def _columns(arrays: Mapping[str, np.ndarray], count: int) -> Iterator[tuple[str
         if array.shape[:1] != (count,):
             continue
         if array.ndim == 2:
-            yield from ((f"{name}_{k}", column.tolist()) for k, column in enumerate(array.T))
+            yield from ((f"{name}_{k}", _cells(column)) for k, column in enumerate(array.T))
         else:
-            yield name, array.tolist() if array.ndim == 1 else list(array)
+            yield name, _cells(array) if array.ndim == 1 else list(array)
 
 
-def _splits(path: Path, column: str, said: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    if said.shape != (count,):
-        problem = f"{column} is {list(said.shape)}; expected an entry for each of {count} images."
+def _cells(column: np.ndarray) -> list[Any]:
+    return [said(cell) for cell in column.tolist()]
+
+
+def _splits(path: Path, column: str, parts: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    if parts.shape != (count,):
+        problem = f"{column} is {list(parts.shape)}; expected an entry for each of {count} images."
         raise DataError.at(str(path), problem)
-    words = np.where(said, "test", "train") if said.dtype == bool else said.astype(str)
+    words = np.where(parts, "test", "train") if parts.dtype == bool else parts.astype(str)
     odd = sorted(set(words) - set(SPLITS))
     if odd:
         problem = f'{column} holds "{odd[0]}"; expected {one_of(SPLITS)}, or booleans.'

@@ -23,6 +23,7 @@ FEWEST = 3  # training images of a class; splits can then be made
 SAMPLED = 50  # files opened to learn their sizes; a look takes no longer for a large data set
 CORNERS = ("x0", "y0", "x1", "y1")
 IGNORED = 255  # of a mask
+MAPS = {"depth": "depths", "normals": "normals"}
 # As multilabel tasks read them, whose module would import torch.
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
@@ -143,7 +144,7 @@ def _proposals(images: ImageSet) -> Iterator[Proposal]:
         if column in yes or not cells:
             continue
         if all(isinstance(cell, Path) for cell in cells):
-            yield _segmentation(column, cells)
+            yield from _label_maps(column, cells)
             continue
         counts = Counter(map(str, cells))
         # A column that names nearly every row anew is an identifier or a measurement.
@@ -182,18 +183,51 @@ def _are_numbers(cells: Iterable[Any]) -> bool:
     return bool(cells) and all(re.fullmatch(r"-?\d+(\.\d*)?", cell) for cell in cells)
 
 
-def _segmentation(column: str, files: Sequence[Path]) -> Proposal:
-    from PIL import Image as Pillow
-
+def _label_maps(column: str, files: Sequence[Path]) -> Iterator[Proposal]:
+    """The task of a column of files: masks of classes, depths or normals, by how they are kept."""
     values: set[int] = set()
+    kinds: Counter[str] = Counter()
     for file in files[:SAMPLED]:
-        with Pillow.open(file) as mask:
-            colours = mask.getcolors(1 << 24) or []
-        values |= {colour for _, colour in colours if isinstance(colour, int)}
+        try:
+            kind, found = _map_kind(file)
+        except (OSError, ValueError, EOFError):
+            continue  # `polytask check` tells which files are broken, and why
+        kinds[kind] += 1
+        values |= found
+    if not kinds:
+        return
+    kind = kinds.most_common(1)[0][0]
+    name = _word(column)
+    if kind != "segmentation":
+        yield Proposal(name, kind, column, f"{len(files)} maps of {MAPS[kind]}")
+        return
     known = sorted(values - {IGNORED}) or [0]
     classes = [f"class_{value}" for value in range(known[-1] + 1)]
     seen = f"{len(files)} masks with the values {', '.join(map(str, known))}"
-    return Proposal(_word(column), "segmentation", column, seen, classes)
+    problem = "" if len(classes) > 1 else "a mask needs two classes or more"
+    yield Proposal(name, kind, column, seen, classes, problem)
+
+
+def _map_kind(file: Path) -> tuple[str, set[int]]:
+    """The kind of task that a map of labels is for, and the values of a mask."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    if file.suffix.lower() == ".npy":
+        array = np.load(file, allow_pickle=False)
+        if array.ndim == 3 and array.shape[2] == 3:
+            return "normals", set()
+        values = np.unique(array)
+        if (values % 1).any() or values[-1] > IGNORED:
+            return "depth", set()
+        return "segmentation", {int(value) for value in values if value >= 0}  # some hold −1
+    with Pillow.open(file) as picture:
+        if picture.mode in ("RGB", "RGBA"):
+            return "normals", set()
+        if picture.mode.startswith(("I", "F")):
+            return "depth", set()
+        colours = picture.getcolors(1 << 24) or []
+    return "segmentation", {colour for _, colour in colours if isinstance(colour, int)}
 
 
 def _sizes(images: Sequence[Any]) -> Iterator[tuple[int, int]]:

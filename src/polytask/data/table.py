@@ -130,10 +130,11 @@ def _read_parquet(path: Path, content: bytes | None) -> Table:
         raise DataError(capped(faults))
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     places = [f"{path}:{row}" for row in range(1, table.num_rows + 1)]
-    return Table({name: [_cell(c) for c in cells] for name, cells in columns.items()}, places)
+    return Table({name: [said(c) for c in cells] for name, cells in columns.items()}, places)
 
 
-def _cell(cell: Any) -> Any:
+def said(cell: Any) -> Any:
+    """A cell without spaces around; `None` where it is blank or NaN."""
     if isinstance(cell, str):
         return cell.strip() or None
     return None if isinstance(cell, float) and math.isnan(cell) else cell

@@ -2,7 +2,10 @@
 
 Source: Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010 (11 points; all
 points since 2010); Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation (101 points, the
-mean over IoU .50, .55, …, .95, at most 100 detections an image).
+mean over IoU .50, .55, …, .95, of each class at most 100 detections an image).
+
+Differs from both: objects marked as difficult (VOC) or as crowds (COCO) are not read, so that what
+is found of them counts as wrong; both evaluations leave such detections out.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from torchmetrics import Metric
 from torchvision.ops import box_iou
 
 LEVELS = [0.5 + 0.05 * k for k in range(10)]
-MOST = 100  # detections an image that COCO counts
+MOST = 100  # detections of a class in an image that COCO counts
 
 
 class AveragePrecision(Metric):
@@ -29,11 +32,12 @@ class AveragePrecision(Metric):
     scores: list[Tensor]
     labels: list[Tensor]
     hits: list[Tensor]
+    counted: list[Tensor]
     counts: Tensor
 
     def __init__(self, classes: int, **options: Any) -> None:
         super().__init__(**options)
-        for name in ("scores", "labels", "hits"):
+        for name in ("scores", "labels", "hits", "counted"):
             self.add_state(name, [], dist_reduce_fx="cat")
         self.add_state("counts", torch.zeros(classes), dist_reduce_fx="sum")
 
@@ -46,6 +50,7 @@ class AveragePrecision(Metric):
             order = one["scores"].argsort(descending=True, stable=True)
             boxes, labels = one["boxes"][order], one["classes"][order]
             hits = torch.zeros(len(order), 1 + len(LEVELS), dtype=torch.bool, device=boxes.device)
+            counted = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
             for label in set(labels.tolist()):
                 mine = labels == label
                 iou = box_iou(boxes[mine], true["boxes"][true["classes"] == label])
@@ -53,20 +58,24 @@ class AveragePrecision(Metric):
                     [voc_hits(iou), *(coco_hits(iou[:MOST], level, len(iou)) for level in LEVELS)],
                     1,
                 )
+                counted[mine] = torch.arange(len(iou), device=boxes.device) < MOST
             self.scores.append(one["scores"][order])
             self.labels.append(labels)
             self.hits.append(hits)
+            self.counted.append(counted)
 
     def compute(self) -> dict[str, Tensor]:
         """The three means, 0 to 1."""
-        scores, labels, hits = (_cat(part) for part in (self.scores, self.labels, self.hits))
+        parts = (self.scores, self.labels, self.hits, self.counted)
+        scores, labels, hits, counted = (_cat(part) for part in parts)
         order = scores.argsort(descending=True, stable=True)
-        labels, hits = labels[order], hits[order]
+        labels, hits, counted = labels[order], hits[order], counted[order]
         by: dict[str, list[Tensor]] = {"map": [], "map_all_points": [], "map_coco": []}
         for label in self.counts.nonzero().flatten().tolist():
             mine, boxes = hits[labels == label], self.counts[label]
             by["map"].append(points_precision(mine[:, 0], boxes, 11))
             by["map_all_points"].append(area_precision(mine[:, 0], boxes))
+            mine = hits[(labels == label) & counted]
             levels = [points_precision(mine[:, k], boxes, 101) for k in range(1, mine.shape[1])]
             by["map_coco"].append(torch.stack(levels).mean())
         nothing = torch.zeros((), device=self.counts.device)

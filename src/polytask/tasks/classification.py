@@ -105,11 +105,13 @@ class Classification(Task):
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
 
+        from polytask.tasks.macro import MeanClassAccuracy
+
         classes = len(self.classes)
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(classes, average="micro"),
-                "mean_class_accuracy": MulticlassAccuracy(classes, average="macro"),
+                "mean_class_accuracy": MeanClassAccuracy(classes),
             }
         )
 

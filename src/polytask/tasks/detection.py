@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from polytask.data.images import ImageSet
-from polytask.errors import DataError, Fault, nearest, one_of
+from polytask.errors import ConfigError, DataError, Fault, nearest, one_of
 from polytask.tasks.columns import cells_of, class_names, raise_faults
 from polytask.tasks.task import FeatureShape, Labels, Size, Task, TaskOptions, given_classes
 
@@ -137,9 +137,14 @@ class Detection(Task):
         return Labels(value, labels.present, occurs=labels.occurs)
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
-        from polytask.tasks.ssd import SSD
+        from polytask.tasks.ssd import SSD, scales_at
 
-        return SSD(features, size, len(self.classes), self.options.width, self.options.scales)
+        scales, wanted = self.options.scales, len(scales_at(size))
+        if scales is not None and len(scales) != wanted:
+            problem = f"got {len(scales)} numbers; expected {wanted} for images of this size, one "
+            problem += "for each map and one more."
+            raise ConfigError.at(f"tasks.{self.name}.scales", problem)
+        return SSD(features, size, len(self.classes), self.options.width, scales)
 
     def loss(self, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
         from polytask.tasks.ssd import ssd_loss

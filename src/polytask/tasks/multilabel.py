@@ -78,10 +78,10 @@ class Multilabel(Task):
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection
-        from torchmetrics.classification import MultilabelAccuracy
 
-        accuracy = MultilabelAccuracy(len(self.classes), average="macro", ignore_index=BLANK)
-        return MetricCollection({"accuracy": accuracy})
+        from polytask.tasks.macro import MeanAttributeAccuracy
+
+        return MetricCollection({"accuracy": MeanAttributeAccuracy(len(self.classes), BLANK)})
 
     def scored(self, prediction: Any, target: Any) -> tuple[Any, Any]:
         return prediction.float().sigmoid(), target

@@ -24,6 +24,12 @@ CODER = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))  # the paper's variances .1 and
 SSD300 = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
 STEPS300 = [8, 16, 32, 64, 100, 300]  # pixels between the priors' centres
 SMALL = [0.12, 0.3, 0.6, 0.95]
+LARGE = 256  # pixels of the shorter side
+
+
+def scales_at(size: Size) -> list[float]:
+    """The sizes of the priors of each map, and one more, as shares of an image of `size`."""
+    return SSD300 if min(size) >= LARGE else SMALL
 
 
 class SSD(nn.Module):
@@ -46,7 +52,7 @@ class SSD(nn.Module):
     ) -> None:
         super().__init__()
         first, second = features
-        is_large = min(size) >= 256
+        is_large = min(size) >= LARGE
         self.rescale = nn.Parameter(torch.full((first.channels, 1, 1), 20.0))
         outs = [2 * width, width, width, width] if is_large else [width]
         self.blocks = nn.ModuleList([_dilated(second.channels, 4 * width)] if is_large else [])
@@ -64,7 +70,7 @@ class SSD(nn.Module):
         with torch.device("cpu"):  # torchvision computes boxes there, even for a network on meta
             self.generator = DefaultBoxGenerator(
                 ratios,
-                scales=list(scales or (SSD300 if is_large else SMALL)),
+                scales=list(scales or scales_at(size)),
                 steps=STEPS300 if is_large and size == (300, 300) else None,
             )
             priors = self._priors(maps, size)

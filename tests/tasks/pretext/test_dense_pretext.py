@@ -76,6 +76,14 @@ def test_weighted_cross_entropy_of_the_worked_pixel(monkeypatch):
     assert float(weight) == 1
 
 
+def test_colorization_of_no_image_at_all():
+    task, _, _ = worked_colorization()
+    prediction = torch.zeros(0, len(task.bins), 2, 3, requires_grad=True)
+    loss, weight = task.loss(prediction, torch.zeros(0, 2, 2, 3))
+    assert loss.shape == weight.shape == (0,)
+    loss.sum().backward()
+
+
 def test_annealed_mean_of_the_worked_pixel():
     task, logits, _ = worked_colorization()
     found = task.colours(logits).flatten()
