@@ -41,3 +41,11 @@ def test_a_task_without_data_is_for_cost_alone(polytask, tmp_path, command):
     assert line.startswith(f"{config}:2 tasks.animal.data: got nothing; expected a data set.")
     assert "polytask cost" in line
     assert list(tmp_path.iterdir()) == [config]
+
+
+def test_a_search_trains_where_it_is_told(polytask, scenes, tmp_path):
+    space = "search={space: {threshold: [0.1]}}"
+    out = ["--out", tmp_path / "new", "--on", "rai"]
+    said = polytask("search", scenes, "methods=[kernel_sharing]", space, *out)
+    assert said.code == 2
+    assert said.err.startswith('--on: got "rai"; expected local, ray or the address')

@@ -220,6 +220,18 @@ def test_an_experiment_from_outside(tiny, capsys):
     assert json.loads(out)["experiments"][0]["status"] == f"small: {first['verdict']}"
 
 
+def test_runs_that_failed_are_named_and_end_it_with_1(tiny, capsys):
+    diverging = TINY.replace("resnet10", "vgg11").replace("seeds: 2", "seeds: 1")
+    optimizer = "batch: 4, optimizer: {name: sgd, lr: 100, momentum: 0.99}"
+    (tiny / "some.yaml").write_text(diverging.replace("batch: 16", optimizer))
+    code, out, err = run(capsys, "reproduce", "some_table1", "--json", "--jobs", "1")
+    assert code == 1, err
+    assert "failed: single/seed0, together/seed0" in err
+    found = json.loads(out)
+    assert found["failed"] == ["single/seed0", "together/seed0"]
+    assert found["verdict"] == INCONCLUSIVE
+
+
 def test_what_is_wrong_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (

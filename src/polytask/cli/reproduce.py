@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.console import show, show_json, show_table
+from polytask.cli.console import say, show, show_json, show_table
 from polytask.cli.options import Jobs, Json
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def reproduce(
         show_json(found)
     else:
         _show(found)
+    if found["failed"]:
+        failed = ", ".join(found["failed"])
+        say(f"failed: {failed}; error.txt in a run's folder tells why; the verdict rests on the rest")
+        raise typer.Exit(1)
 
 
 def _list(known: Any, json: bool) -> None:

@@ -53,7 +53,14 @@ def search(
     folder = out or Path("runs") / chosen.name
     with display() as shown:
         found = run(
-            chosen, folder, shown, jobs, resume=resume, overwrite=overwrite, devices=devices
+            chosen,
+            folder,
+            shown,
+            jobs,
+            resume=resume,
+            overwrite=overwrite,
+            devices=devices,
+            on=on,
         )
     from polytask.report import report
 

@@ -84,8 +84,9 @@ def _row(
         return found
     # A gain is better whichever way the metric points.
     sign = 1 if _is_higher_better(results, task, metric) else -1
-    single = results["methods"][experiment.key(experiment.baseline)]["tasks"][task][metric]
-    pairs = zip(found["measured"]["per_seed"], single["per_seed"], strict=False)
+    single = results["methods"][experiment.key(experiment.baseline)]["tasks"]
+    its_seeds = single.get(task, {}).get(metric, {}).get("per_seed", [])  # none where all failed
+    pairs = zip(found["measured"]["per_seed"], its_seeds, strict=False)
     gains = [sign * (own - its) for own, its in pairs if own is not None and its is not None]
     published = None
     if figure.mean is not None and base.mean is not None:

@@ -59,7 +59,9 @@ def reproduce(
         date = known["date"]  # of the first time: looking at what is finished does not redate it
     except (OSError, ValueError, LookupError):
         known, date = None, datetime.now(timezone.utc).date().isoformat()
-    found = {**outcome(experiment, scale, results.data, date), "folder": str(folder)}
+    failed = [run.label for run in results.failures]
+    found = outcome(experiment, scale, results.data, date)
+    found |= {"failed": failed, "folder": str(folder)}
     if found != known:
         write_json(folder / RECORD, found)
         (folder / REPORT).unlink(missing_ok=True)  # the page is to show it
