@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -106,14 +107,48 @@ def test_a_packed_set_gives_the_batches_of_the_original(shelf, capsys):
     packed = shelf / "packed.h5"
     assert main(["pack", str(shelf / "config.yaml"), str(packed)]) == 0
     shown = capsys.readouterr()
-    assert f"shelf: {{source: hdf5, path: {packed}, h5_group: shelf}}" in shown.out
     assert "60 images, 12 × 12 pixels, colour" in shown.err
-    entry = "{source: hdf5, path: packed.h5, augment: {flip: true, crop: 2}}"
+    head, entry = shown.out.rstrip().split(": ", 1)
+    assert head == "data:\n  shelf"
+    told = yaml.safe_load(entry)
+    assert told.pop("augment")["crop"] == 2
+    assert told == {"source": "hdf5", "path": str(packed), "h5_group": "shelf", "size": 12}
     original, again = loaded(shelf / "config.yaml"), loaded(write(shelf, entry, "again.yaml"))
     assert again.fingerprint == original.fingerprint
     assert again.counts == original.counts
     assert equal(list(batches(original)), list(batches(again)))
     assert main(["check", str(shelf / "again.yaml")]) == 0
+
+
+def test_the_lines_that_are_printed_train_on_the_same_images(tmp_path, capsys):
+    """A size of its own, a fraction, no validation images, and a task in units of its labels."""
+    drawn = np.random.default_rng(0).integers(0, 256, (40, 20, 20), np.uint8)
+    arrays = {"kind": np.arange(40) % 3, "grams": np.arange(40.0) ** 2}
+    np.savez(tmp_path / "set.npz", image=drawn, **arrays)
+    text = """
+image_size: 8
+data:
+  set: {source: npz, path: set.npz, size: 16, fraction: 0.5, val: 0, augment: {flip: true}}
+tasks:
+  kind: {kind: classification, data: set, label: kind}
+  grams: {kind: regression, data: set, label: grams}
+backbone: {name: resnet10, stem: small, width: 0.0625}
+train: {batch: 8, epochs: 1}
+seeds: 1
+methods: [hard]
+"""
+    (tmp_path / "one.yaml").write_text(text)
+    assert main(["pack", str(tmp_path / "one.yaml"), str(tmp_path / "set.h5")]) == 0
+    line = next(line for line in text.splitlines() if "source" in line)
+    told = capsys.readouterr().out.splitlines()[1]
+    (tmp_path / "other.yaml").write_text(text.replace(line, told))
+    found = []
+    for name in ("one", "other"):
+        config = read_config(str(tmp_path / f"{name}.yaml"))
+        tasks = kinds.build(config.tasks)
+        data = load_data(config, tasks, 0)
+        found.append((data.counts, data.fingerprint, tasks["grams"].mean, list(batches(data))))
+    assert equal(found[0], found[1])
 
 
 def test_reading_in_chunks_changes_the_order_alone(shelf, monkeypatch):

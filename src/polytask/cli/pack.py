@@ -22,6 +22,7 @@ def pack(
     packed file gives the result of training on the original.
     """
     chosen = read(config, overrides)
+    from polytask.config.writing import shown
     from polytask.data.pack import pack as pack_data
 
     written = pack_data(chosen, file)
@@ -33,4 +34,4 @@ def pack(
         say(f"{packed.name}: {count} images, {width} × {height} pixels, {colours}")
     show("data:")
     for packed in written:
-        show(f"  {packed.name}: {{source: hdf5, path: {file.absolute()}, h5_group: {packed.name}}}")
+        show(f"  {shown(packed.name)}: {shown(packed.entry)}")

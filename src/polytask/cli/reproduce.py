@@ -55,7 +55,7 @@ def reproduce(
         _show(found)
     if found["failed"]:
         failed = ", ".join(found["failed"])
-        say(f"failed: {failed}; error.txt in a run's folder tells why; the verdict rests on the rest")
+        say(f"failed: {failed}; error.txt in a run's folder tells why. The rest makes the verdict.")
         raise typer.Exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,14 @@ class _Check:
         splits = self._splits(images, labels)
         seen = scan(images)
         self._images(images, seen)
-        labels, size = self._fitted(images, labels, seen)
         if splits:
+            used = splits.get("used", splits["train"])
+            divided = replace(images, splits={**splits, "train": used})
+            labels, size = self._fitted(divided, labels, seen)
             self._duplicates(images, seen, splits)
-            self._lost(labels, splits.get("used", splits["train"]), size)
+            self._lost(labels, used, size)
+        else:
+            labels, size = self._fitted(images, labels, seen)
         self.result = self._summary(images, seen, labels, splits)
 
     def _note(self, problem: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -210,12 +210,13 @@ def _disagreements(config: Config, read: Mapping[str, _Read]) -> list[Fault]:
 def _finish(config: Config, name: str, read: _Read, filled: Filled, size: Size) -> DataSet:
     bad = sorted(filled.faults)
     splits = {split: np.setdiff1d(index, bad) for split, index in read.splits.items()}
+    images = replace(read.images, splits=splits)
     labels, makers = {}, {}
     with _all_faults(config) as faults:
         for task_name, task in read.tasks.items():
             with _gathered(faults):
                 labels[task_name] = task.fit_labels(
-                    read.images, read.labels[task_name], filled.sizes, size
+                    images, read.labels[task_name], filled.sizes, size
                 )
             if isinstance(task, PretextTask):
                 makers[task_name] = task

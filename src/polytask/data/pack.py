@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from polytask.tasks.task import Task
 
 
+OF_CONFIG = {"size", "fraction", "augment"}  # what the file does not hold
+
+
 @dataclass(frozen=True)
 class PackedSet:
-    """What was written of a data set: images [N, C, H, W], and places and reasons of those that
-    could not be read and were left out."""
+    """What was written of a data set: images [N, C, H, W], places and reasons of those that could
+    not be read and were left out, and what stands in a config in the data set's place."""
 
     name: str
     shape: tuple[int, ...]
     skipped: list[Fault]
+    entry: dict[str, Any]
 
 
 def pack(config: Config, file: Path) -> list[PackedSet]:
@@ -66,7 +70,7 @@ def pack(config: Config, file: Path) -> list[PackedSet]:
         with h5py.File(partial, "w") as out:
             for name, source in config.data.items():
                 mine = [task for task in tasks.values() if task.data == name]
-                written.append(_pack(config, name, source, mine, out.create_group(name)))
+                written.append(_pack(config, name, source, mine, out.create_group(name), file))
         partial.rename(file)
     except DataError as error:
         raise DataError(placed(config, error.faults)) from error
@@ -75,7 +79,9 @@ def pack(config: Config, file: Path) -> list[PackedSet]:
     return written
 
 
-def _pack(config: Config, name: str, source: Source, tasks: list[Task], group: Any) -> PackedSet:
+def _pack(
+    config: Config, name: str, source: Source, tasks: list[Task], group: Any, file: Path
+) -> PackedSet:
     images = source.load(name, config.folder)
     # A wrong label is told before an hour of decoding.
     strata = joint_strata(len(images), [task.read_labels(images) for task in tasks])
@@ -91,7 +97,11 @@ def _pack(config: Config, name: str, source: Source, tasks: list[Task], group: A
         raise DataError(capped(list(faults.values())))
     kept = np.setdiff1d(every, list(faults))
     write_labels(group, images.subset(kept) if faults else images, source.group)
-    return PackedSet(name, group["image"].shape, list(faults.values()))
+    entry: dict[str, Any] = {"source": "hdf5", "path": str(file.absolute()), "h5_group": name}
+    entry |= source.model_dump(mode="json", include=OF_CONFIG, exclude_unset=True)
+    if not len(images.splits["val"]):
+        entry["val"] = 0  # none is to be made of what the original trains on
+    return PackedSet(name, group["image"].shape, list(faults.values()), entry)
 
 
 class _Pixels:

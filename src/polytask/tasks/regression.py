@@ -41,8 +41,7 @@ class RegressionOptions(TaskOptions):
 class Regression(Task):
     """Predicts numbers [B, K] in the labels' units; targets [R, K], NaN where one is blank.
 
-    `mean` and `spread` [K] are those of the training images where the source says which these are,
-    else of all that are labelled; the head carries them.
+    `mean` and `spread` [K] are those of the training images; the head carries them.
     """
 
     primary = "abs_error"
@@ -69,13 +68,17 @@ class Regression(Task):
                     problem = f'{column}: got "{cell}"; expected a number, or blank.'
                     faults.append(Fault(images.place(i), problem))
         raise_faults(faults)
-        train = value[images.splits["train"]] if "train" in images.splits else value
+        return Labels(value=value.astype(np.float32), present=~np.isnan(value).all(axis=1))
+
+    def fit_labels(self, images: ImageSet, labels: Labels, sizes: np.ndarray, size: Size) -> Labels:
+        del sizes, size
+        train = labels.value[images.splits.get("train", slice(None))]
         if np.isnan(train).all(axis=0).any():
             raise DataError.at(f"tasks.{self.name}.label", "a column without a training label")
-        self.mean = torch.tensor(np.nanmean(train, axis=0)).float()
-        spread = torch.tensor(np.nanstd(train, axis=0)).float()
+        self.mean = torch.tensor(np.nanmean(train, axis=0, dtype=np.float64)).float()
+        spread = torch.tensor(np.nanstd(train, axis=0, dtype=np.float64)).float()
         self.spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-        return Labels(value=value.astype(np.float32), present=~np.isnan(value).all(axis=1))
+        return labels
 
     def head(self, features: Sequence[FeatureShape], size: tuple[int, int]) -> nn.Module:
         del size

@@ -117,10 +117,10 @@ class Task(ABC):
 
         Their value becomes a dict that holds `mask`, `depth` [N, H, W], `normals` [N, 3, H, W] or
         `boxes` [N, 4] (x0, y0, x1, y1 in pixels of `size`), which random changes of the images then
-        move along. Other labels stay.
+        move along. Other labels stay. What a task learns of its training labels it learns here.
 
         Args:
-            images: as `read_labels` saw them.
+            images: as `read_labels` saw them, with the splits that are used.
             labels: what it made of them.
             sizes: height and width of each picture as it is read, upright [N, 2]; 0 where it was
                 not, so that its label is not wanted.
