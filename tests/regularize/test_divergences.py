@@ -120,18 +120,32 @@ def test_omega_is_the_divergence_from_the_prior_of_every_image():
 
 
 def test_priors():
-    assert_close(prior_of().prior, torch.full((4,), 0.25))
-    gaussian = prior_of(prior="gaussian")
-    assert torch.equal(gaussian.prior, prior_of(prior="gaussian").prior)
-    assert float(gaussian.prior.sum()) == pytest.approx(1)
-    assert not torch.allclose(gaussian.prior, torch.full((4,), 0.25))
+    assert_close(prior_of().prior(4), torch.full((4,), 0.25))
+    gaussian = prior_of(prior="gaussian").prior(4)
+    assert torch.equal(gaussian, prior_of(prior="gaussian").prior(4))
+    assert float(gaussian.sum()) == pytest.approx(1)
+    assert not torch.allclose(gaussian, torch.full((4,), 0.25))
     previous = prior_of(prior="previous")
     maps = torch.randn(6, 4, 2, 2)
     previous.omega(maps[:4])
     previous.omega(maps[4:])
-    assert_close(previous.prior, torch.full((4,), 0.25))
+    assert_close(previous.prior(4), torch.full((4,), 0.25))
     previous.on_epoch_end()
-    assert_close(previous.prior, previous(maps).mean(0).detach())
+    assert_close(previous.prior(4), previous(maps).mean(0).detach())
+
+
+def test_maps_of_other_channels_have_a_prior_of_their_own():
+    """A decoder's map and its encoder's: neither moves what the other is held to."""
+    features = [FeatureShape(4, 2, 2), FeatureShape(3, 6, 6)]
+    previous = ChannelPrior(ChannelPriorOptions(prior="previous"), features)
+    coarse, fine = torch.randn(5, 4, 2, 2), torch.randn(5, 3, 6, 6)
+    previous.omega(coarse)
+    previous.on_epoch_end()
+    assert_close(previous.prior(4), previous(coarse).mean(0).detach())
+    assert_close(previous.prior(3), torch.full((3,), 1 / 3))
+    v = previous(fine)
+    expected = (v * (3 * v).log()).sum(1)
+    assert_close(previous.omega(fine), expected)
 
 
 def test_minimising_omega_evens_the_channels_out():

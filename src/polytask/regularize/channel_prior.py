@@ -40,7 +40,8 @@ class ChannelPrior(nn.Module):
     """v = softmax over channels of Σ_hw a_hw z_chw, and its divergence from the prior.
 
     `a` is a softmax over the cells of the map, from learned numbers that start at 0: the mean. Maps
-    of different sizes have different ones. Features of several views are averaged over them.
+    of different sizes have different ones, maps of different channels (a decoder's and those of its
+    encoder) different priors. Features of several views are averaged over them.
 
     The prior `previous` is the mean v of all images of the last epoch, uniform in the first.
     """
@@ -54,15 +55,22 @@ class ChannelPrior(nn.Module):
         self.cells = nn.ParameterDict(
             {_key(h, w): nn.Parameter(torch.zeros(h, w)) for _, h, w in shapes}
         )
-        channels = shapes[0][0]
-        start = torch.zeros(channels)
-        if options.prior == "gaussian":
-            generator = torch.Generator().manual_seed(stable_hash("channel_prior", seed))
-            start = torch.randn(channels, generator=generator)
-        self.register_buffer("prior", start.softmax(0))
-        self.register_buffer("total", torch.zeros(channels))
-        self.prior: Tensor
-        self.total: Tensor
+        self.counts = sorted({channels for channels, _, _ in shapes})
+        for channels in self.counts:
+            start = torch.zeros(channels)
+            if options.prior == "gaussian":
+                generator = torch.Generator().manual_seed(stable_hash("channel_prior", seed))
+                start = torch.randn(channels, generator=generator)
+            self.register_buffer(f"prior_{channels}", start.softmax(0))
+            self.register_buffer(f"total_{channels}", torch.zeros(channels))
+
+    def prior(self, channels: int) -> Tensor:
+        """The distribution [C] that maps of so many channels are held to."""
+        return self.get_buffer(f"prior_{channels}")
+
+    def total(self, channels: int) -> Tensor:
+        """The sum [C] of v over the epoch's images so far."""
+        return self.get_buffer(f"total_{channels}")
 
     def forward(self, maps: Tensor) -> Tensor:
         """The channel distribution [R, C] of maps [R, C, H, W] or [R, V, C, H, W]."""
@@ -76,8 +84,9 @@ class ChannelPrior(nn.Module):
         """Weighted Ω of each image, [R]."""
         v = self(maps)
         if self.training:
-            self.total += v.detach().sum(0)
-        return self.options.weight * DIVERGENCES[self.options.name](v, self.prior.expand_as(v))
+            self.total(v.shape[1]).add_(v.detach().sum(0))
+        prior = self.prior(v.shape[1]).expand_as(v)
+        return self.options.weight * DIVERGENCES[self.options.name](v, prior)
 
     def terms(self, batch: Batch, features: dict[str, Tensor]) -> list[Term]:
         """Ω for every task of a batch, from the features that its head reads."""
@@ -89,9 +98,11 @@ class ChannelPrior(nn.Module):
 
     def on_epoch_end(self) -> None:
         """Let the prior `previous` be the mean of the epoch."""
-        if self.options.prior == "previous" and bool(self.total.any()):
-            self.prior.copy_(self.total / self.total.sum())
-        self.total.zero_()
+        for channels in self.counts:
+            prior, total = self.prior(channels), self.total(channels)
+            if self.options.prior == "previous" and bool(total.any()):
+                prior.copy_(total / total.sum())
+            total.zero_()
 
 
 def _key(height: int, width: int) -> str:
