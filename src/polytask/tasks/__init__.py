@@ -22,6 +22,7 @@ NOT_NAMES = (
     "average_precision",
     "angles",
     "merging",
+    "macro",
 )
 
 
