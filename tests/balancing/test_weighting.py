@@ -118,6 +118,20 @@ def test_uncertainty_gives_absent_tasks_no_gradient():
     assert balancer.log_variance["b"].grad is None
 
 
+def test_a_large_first_loss_does_not_shut_a_task_out_for_good():
+    """A step with momentum carries s beyond its limit; from there it has to find back to log 2L."""
+    balancer = made("uncertainty", "a")
+    optimizer = torch.optim.SGD(balancer.parameters(), 0.05, momentum=0.9)
+    for step in range(300):
+        loss = max(2.0, 500 * 0.9**step)
+        balancer.on_step(step, method=None)
+        assert abs(math.log(weights_of(balancer, {"a": loss})["a"])) <= 10 + 1e-5
+        optimizer.zero_grad()
+        balancer.backward({"a": torch.tensor(loss)}, method=None)
+        optimizer.step()
+    assert balancer.log_variance["a"].item() == pytest.approx(math.log(4), abs=1e-2)
+
+
 # Random, geometric mean, dynamic task prioritisation.
 
 
