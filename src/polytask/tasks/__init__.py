@@ -21,6 +21,7 @@ NOT_NAMES = (
     "dec",
     "average_precision",
     "angles",
+    "macro",
     "merging",
     "macro",
 )
