@@ -153,6 +153,13 @@ def test_of_a_comparison_the_best_method_on_validation_is_loaded(comparison):
     assert polytask.load(comparison, "exits", 5).folder == comparison / "exits" / "seed5"
 
 
+def test_a_seed_that_did_not_finish_is_passed_over(comparison):
+    (comparison / "exits" / "seed3" / "model.safetensors").unlink()
+    assert polytask.load(comparison, "exits").seed == 5
+    with pytest.raises(RunError, match="has not finished"):
+        polytask.load(comparison, "exits", 3)
+
+
 @pytest.mark.parametrize(
     ("method", "seed", "told"),
     [("exit", None, 'Did you mean "exits"'), ("hard", 5, "no seed 5 of hard; expected one of 3")],

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from polytask.budget import Budget
 from polytask.cli import main
@@ -81,6 +82,29 @@ def test_where_nothing_fits_the_smallest_path_is_named(levels):
     (fault,) = error.value.faults
     assert "no path of fast, fine fits 10MAC" in fault.problem
     assert "smallest is that of fast" in fault.problem
+
+
+def test_of_a_comparison_only_runs_that_have_finished_count(levels, tmp_path):
+    config = yaml.safe_load((levels / "config.yaml").read_text())
+    options = config["methods"][1]["multi_exit"]
+    known = json.loads((levels / "tasks.json").read_text())
+    for method in ("fallen", "whole"):
+        config["methods"] = [{"multi_exit": {**options, "as": method}}]
+        for seed in (0, 1):
+            folder = tmp_path / method / f"seed{seed}"
+            shutil.copytree(levels, folder)
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            told = {**known, "method": method, "seed": seed}
+            (folder / "tasks.json").write_text(json.dumps(told))
+    (tmp_path / "fallen" / "seed0" / "model.safetensors").unlink()
+
+    def runs(**how):
+        choices = within(tmp_path, Budget.parse("1GMAC"), tasks=["looks"], **how).choices
+        return {(c.model.method, c.model.seed) for c in choices}
+
+    assert runs(method="fallen") == {("fallen", 1)}
+    assert runs() <= {("fallen", 1), ("whole", 0)}
+    assert runs(seed=0) == {("whole", 0)}
 
 
 def test_time_is_measured_and_parameters_are_counted(levels):

@@ -67,7 +67,8 @@ def within(
 ) -> Within:
     """Choose paths that fit a budget; a latency is measured on this machine.
 
-    In the folder of a comparison all methods count unless one is named.
+    In the folder of a comparison all methods count unless one is named, each with its first
+    finished seed or, where a seed is asked for, if that has finished.
 
     Raises:
         RunError: there is no such run or task, or no path at all fits; it names the smallest.
@@ -97,7 +98,7 @@ def within(
 
 
 def _runs(folder: Path, method: str | None, seed: int | None) -> list[Path]:
-    methods = finished_methods(folder) if method is None else []
+    methods = finished_methods(folder, seed) if method is None else []
     if not methods:
         return [find_run(folder, method, seed)]
     return [find_run(folder, name, seed) for name in methods]

@@ -56,11 +56,12 @@ def find_run(folder: Path, method: str | None = None, seed: int | None = None) -
     return run
 
 
-def finished_methods(folder: Path) -> list[str]:
-    """The methods of a comparison of which a run has finished, none where it is no comparison."""
+def finished_methods(folder: Path, seed: int | None = None) -> list[str]:
+    """The methods of a comparison of which a run, or that of a seed, has finished; none where it is
+    no comparison."""
     if (folder / DESCRIPTION).exists():
         return []
-    return [method for method, seeds in _runs(folder, WEIGHTS).items() if seeds]
+    return [name for name, seeds in _runs(folder, WEIGHTS).items() if seed in (None, *seeds)]
 
 
 def _runs(folder: Path, file: str) -> dict[str, list[int]]:
@@ -85,11 +86,13 @@ def _choose(folder: Path, method: str | None, seed: int | None) -> Path:
     if method not in runs:
         raise RunError(unknown(str(folder), "method", method, runs))
     seeds = sorted(runs[method])
-    if seed is not None and seed not in seeds:
+    if seed is None:
+        seed = min(_runs(folder, WEIGHTS).get(method, seeds))  # another may have diverged
+    if seed not in seeds:
         raise RunError.at(
             str(folder), f"no seed {seed} of {method}; expected {one_of(map(str, seeds))}."
         )
-    return folder / method / f"seed{seeds[0] if seed is None else seed}"
+    return folder / method / f"seed{seed}"
 
 
 def read_description(run: Path) -> Description:
