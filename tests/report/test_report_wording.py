@@ -1,12 +1,32 @@
 """The verdict in words: never more than the intervals and seeds allow."""
 
-from polytask.report.records import Cost, Gain, Judgement, MethodResult, RunResult, Size, Verdict
+from polytask.report.records import (
+    Cost,
+    Failure,
+    Gain,
+    Judgement,
+    MethodResult,
+    RunResult,
+    Size,
+    Verdict,
+)
 from polytask.report.wording import headline, recommendation, run_headline, sentence
 
 
-def judged(value, mean=None, bounds=None, tasks=None, macs=50, reason="", on_validation=None):
+def judged(
+    value,
+    mean=None,
+    bounds=None,
+    tasks=None,
+    macs=50,
+    reason="",
+    on_validation=None,
+    per_seed=(),
+    failed=(),
+):
     return MethodResult(
-        delta_m=Gain(mean=mean, ci95=bounds),
+        delta_m=Gain(mean=mean, ci95=bounds, per_seed=per_seed),
+        failed=[Failure(seed=seed) for seed in failed],
         validation_delta_m=on_validation,
         verdict=Verdict(
             overall=Judgement(value=value, reason=reason),
@@ -87,6 +107,28 @@ def test_nothing_is_recommended_beyond_the_evidence():
     assert "use a" not in " ".join(recommendation({"single": SINGLE, "a": dear}, 3))
     hurting = judged("unclear", 0.1, (-1.3, 1.5), tasks={"x": "hurts"})
     assert "use a" not in " ".join(recommendation({"single": SINGLE, "a": hurting}, 3))
+
+
+def test_a_method_with_a_failed_run_is_not_recommended_and_says_its_own_seeds():
+    over_zero = judged("unclear", 0.1, (-1.3, 1.5), per_seed=[0.0, 0.1, 0.2])
+    fallen = judged("unclear", 0.1, (-1.3, 1.5), per_seed=[0.0, 0.2, None], failed=[2])
+    assert "at 2 seeds: +0.1 %" in sentence("a", fallen, 3).text
+    assert headline({"a": fallen}, 3) == "No difference shown at 2 seeds."
+    assert headline({"a": fallen, "b": over_zero}, 3) == "No difference shown at 2 to 3 seeds."
+    what, why = recommendation({"single": SINGLE, "a": fallen}, 3)
+    assert what == "Keep the single-task networks."
+    assert why.startswith("Runs of a failed")
+    assert "use b" in recommendation({"single": SINGLE, "a": fallen, "b": over_zero}, 3)[0]
+    fewer = judged("unclear", 0.1, (-1.3, 1.5), per_seed=[0.0, 0.2, None])
+    assert "at least 3 seeds" in recommendation({"single": SINGLE, "a": fewer}, 3)[0]
+
+
+def test_where_single_task_runs_failed_nothing_is_decided():
+    single = SINGLE.model_copy(update={"failed": [Failure(seed=3)]})
+    a = judged("unclear", 0.1, (-1.3, 1.5), per_seed=[0.0, 0.1, 0.2, None])
+    what, why = recommendation({"single": single, "a": a}, 4)
+    assert what == "Decide nothing yet."
+    assert why.startswith("Runs of single failed")
 
 
 def test_a_run_is_headed_by_its_primary_scores():

@@ -19,10 +19,12 @@ class Spread(BaseModel):
 
 
 class Gain(BaseModel):
-    """Δm: the mean relative gain over single-task networks, in percent."""
+    """Δm: the mean relative gain over single-task networks, in percent; a seed that failed, of the
+    method or of single-task, has none."""
 
     mean: Number = None
     ci95: tuple[Number, Number] | None = None
+    per_seed: list[Number] = []
 
 
 class Judgement(BaseModel):

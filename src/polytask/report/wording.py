@@ -48,12 +48,14 @@ def _figures(result: MethodResult, seeds: int) -> str:
     if gain is None or not numbers.known(gain.mean):
         return ""
     mean, bounds = numbers.signed(gain.mean), numbers.interval(gain.ci95)
-    figures = f"{mean} % {bounds}".rstrip() + f" over {_seeds(seeds)}"
-    return (
-        f"no difference shown at {_seeds(seeds)}: {mean} % {bounds}"
-        if no_difference(result)
-        else figures
-    )
+    over = _seeds(_pairs(result, seeds))
+    figures = f"{mean} % {bounds}".rstrip() + f" over {over}"
+    return f"no difference shown at {over}: {mean} % {bounds}" if no_difference(result) else figures
+
+
+def _pairs(result: MethodResult, seeds: int) -> int:
+    """The seeds that a method's gain rests on; all that were run where none is known."""
+    return sum(map(numbers.known, result.delta_m.per_seed if result.delta_m else ())) or seeds
 
 
 FEEDS = {
@@ -117,11 +119,13 @@ def headline(methods: Mapping[str, MethodResult], seeds: int, is_over: bool = Tr
         if is_one_task:
             return "Nothing does as well as the plain network."
         return "Sharing hurts these tasks on average."
+    counts = {_pairs(result, seeds) for n, result in judged.items() if n not in hurting}
+    over = _seeds(min(counts), max(counts))
     if all(no_difference(judged[n]) for n in judged if n not in hurting):
         verb = "hurts" if len(hurting) == 1 else "hurt"
         beside = f"; {listed(hurting)} {verb}" if hurting else ""
-        return f"No difference shown at {_seeds(seeds)}{beside}."
-    return f"Unclear at {_seeds(seeds)}."
+        return f"No difference shown at {over}{beside}."
+    return f"Unclear at {over}."
 
 
 def recommendation(methods: Mapping[str, MethodResult], seeds: int) -> tuple[str, str] | None:
@@ -134,11 +138,17 @@ def recommendation(methods: Mapping[str, MethodResult], seeds: int) -> tuple[str
         return _use_best(helping, methods)
     if not open_:
         return "Keep the single-task networks.", ""
-    if seeds < FEWEST_SEEDS:
+    if methods.get("single", MethodResult()).failed:
+        return "Decide nothing yet.", _unfair(["single"])
+    whole = [n for n in open_ if not methods[n].failed]
+    if not whole:
+        return "Keep the single-task networks.", _unfair(open_)
+    settled = [n for n in whole if _pairs(judged[n], seeds) >= FEWEST_SEEDS]
+    if not settled:
         return f"Run at least {FEWEST_SEEDS} seeds before deciding.", ""
     cheaper = [
         n
-        for n in open_
+        for n in settled
         if no_difference(judged[n]) and _saving(n, methods) and not _tasks_of(judged[n], "hurts")
     ]
     if not cheaper:
@@ -151,6 +161,10 @@ def recommendation(methods: Mapping[str, MethodResult], seeds: int) -> tuple[str
         f"{_saving(best, methods)} No loss is shown, though one down to {low} % cannot be ruled "
         "out; more seeds would narrow that.",
     )
+
+
+def _unfair(names: Sequence[str]) -> str:
+    return f"Runs of {listed(names)} failed, and the seeds that finished are no fair sample."
 
 
 def _use_best(helping: Sequence[str], methods: Mapping[str, MethodResult]) -> tuple[str, str]:
@@ -211,5 +225,7 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
+def _seeds(fewest: int, most: int | None = None) -> str:
+    if most not in (None, fewest):
+        return f"{fewest} to {most} seeds"
+    return f"{fewest} seed" if fewest == 1 else f"{fewest} seeds"
