@@ -94,6 +94,12 @@ def test_a_second_mask_is_explained_on_its_own_picture_alone(tmp_path):
     assert both[0].read_bytes() == alone[0].read_bytes()
 
 
+def test_a_mask_whose_parts_have_no_shares_is_drawn_without_a_legend(tmp_path):
+    (file,) = write_overlay(GREY, {"parts": {"mask": np.ones((20, 30), int)}}, tmp_path, "photo")
+    with Image.open(file) as picture:
+        assert len(picture.getcolors()) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--overlay: .* cannot be written: "):

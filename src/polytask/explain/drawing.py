@@ -141,7 +141,8 @@ def _legend(answers: Mapping[str, Answer]) -> list[tuple[str, Colour | None]]:
     lines: list[tuple[str, Colour | None]] = []
     for task, answer in answers.items():
         if "mask" in answer:
-            parts = [(share, k, name) for k, (name, share) in enumerate(answer["shares"].items())]
+            shares = answer.get("shares", {}).items()
+            parts = [(share, k, name) for k, (name, share) in enumerate(shares)]
             for share, number, name in sorted(parts, reverse=True):
                 if number and share >= LEAST_SHARE:
                     lines.append((f"{name} {share:.1%}", colour_of(number)))

@@ -185,3 +185,11 @@ def test_wnet_makes_segments_and_the_image_again(photos):
     loss, weight = task.loss(found, task.make(raw_of(photos)).target)
     assert loss.shape == weight.shape == (12,)
     assert (loss > 0).all()
+
+
+def test_wnet_answers_with_a_segment_a_pixel_and_the_share_of_each():
+    task = task_of("wnet", segments=3)
+    scores = torch.tensor([[0.8, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1], [0.1, 0.8, 0.8, 0.8]])
+    (answer,) = task.read({"segments": scores.view(1, 3, 2, 2)}, [(2, 2)])
+    assert answer["mask"] == [[0, 2], [2, 2]]
+    assert answer["shares"] == {"segment 0": 0.25, "segment 1": 0.0, "segment 2": 0.75}

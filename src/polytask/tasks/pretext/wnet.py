@@ -85,11 +85,13 @@ class Wnet(PretextTask):
         return Pictures(seen[0], seen[0], with_mask(seen[0], np.asarray(found["mask"])))
 
     def read(self, prediction: Any, sizes: Sequence[Size]) -> list[dict[str, Any]]:
-        found = prediction["segments"]
-        masks = [
-            enlarged(one[None], size).argmax(1)[0] for one, size in zip(found, sizes, strict=True)
-        ]
-        return [{"mask": mask.tolist()} for mask in masks]
+        answers = []
+        for one, size in zip(prediction["segments"], sizes, strict=True):
+            mask = enlarged(one[None], size).argmax(1)[0]
+            counts = mask.flatten().bincount(minlength=len(one)).tolist()
+            shares = {f"segment {k}": count / mask.numel() for k, count in enumerate(counts)}
+            answers.append({"mask": mask.tolist(), "shares": shares})
+        return answers
 
 
 class WnetHead(nn.Module):
