@@ -9,6 +9,7 @@ from PIL import Image
 
 import polytask
 from polytask.data.decode import read_image, resize
+from polytask.deploy.export import _difference as difference
 from polytask.deploy.export import export
 
 
@@ -67,6 +68,31 @@ def test_the_description_is_enough_to_answer_without_polytask(model, onnx, tmp_p
     assert told["classes"][best] == model.predict(path, ["shape"])["shape"]["class"]
     assert told["kind"] == "classification"
     assert told["params"] == made.params
+
+
+def test_numbers_in_large_units_are_exported(run_folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = polytask.load(run_folder)
+    *_, last = (m for m in model.path("shape").modules() if isinstance(m, torch.nn.Linear))
+    with torch.no_grad():
+        last.weight.mul_(1e6)
+    made = export(model, "shape", tmp_path)
+    assert 1e-3 < made.difference < 10
+
+
+def test_outputs_are_compared_in_their_own_units():
+    """A column of numbers near 10⁵ may be off by 0.01, one of numbers near 1 beside it may not."""
+    path = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        path.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        path.bias.copy_(torch.tensor([1e5, 1.0]))
+    off = torch.tensor([0.0078125, 0.0])
+    images = torch.zeros(3, 1)
+    apart, share = difference(lambda images: [path(images) + off], path, images)
+    assert apart == pytest.approx(0.0078125)
+    assert share == pytest.approx(7.8125e-8)
+    _, share = difference(lambda images: [path(images) + off.flip(0)], path, images)
+    assert share == pytest.approx(0.0078125)
 
 
 def test_torch_export_gives_the_same_bits(model, tmp_path):
