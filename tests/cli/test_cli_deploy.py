@@ -108,6 +108,18 @@ def test_explain_draws_every_task_on_every_image(polytask, run_folder, photos, t
             assert drawn.size == (20, 30)
 
 
+def test_explain_writes_beside_a_shared_file_or_says_why_not(
+    polytask, run_folder, photos, tmp_path
+):
+    assert polytask("export", run_folder, "--shared", "--out", tmp_path).code == 0
+    shared, asked = tmp_path / "shared.safetensors", ("--task", "shape")
+    assert polytask("explain", shared, photos[0], *asked).code == 0
+    assert [path.name for path in (tmp_path / "explain").iterdir()] == ["0-first-shape.png"]
+    said = polytask("explain", shared, photos[0], *asked, "--out", shared)
+    assert (said.code, len(said.complaints)) == (2, 1)
+    assert "cannot be written" in said.err
+
+
 def test_explain_names_the_nearest_unit(polytask, run_folder, photos, tmp_path):
     said = polytask("explain", run_folder, photos[0], "--unit", "layer1.", "--out", tmp_path / "h")
     assert said.code == 2

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from polytask import registry
 from polytask.errors import UserError
-from polytask.explain.grad_cam import Heat, grad_cam, score_of
+from polytask.explain.grad_cam import NO_CLASS, NO_MAP, Heat, grad_cam, score_of
 from polytask.tasks.task import Task
 
 
@@ -76,7 +76,36 @@ def test_segmentation_adds_up_the_pixels_that_are_not_background():
 
 def test_what_chooses_no_class_has_no_heat():
     assert score_of({"box": torch.zeros(1, 4)}) is None
-    assert grad_cam(Path(nn.Flatten(0)), torch.randn(1, 3, 8, 8)) is None
+    assert grad_cam(Path(nn.Flatten(0)), torch.randn(1, 3, 8, 8)) == NO_CLASS
+
+
+def test_where_no_part_gives_a_map_it_is_told():
+    path = linear_path()
+    path.parts = lambda: {"head": path.head}
+    assert grad_cam(path, torch.randn(1, 3, 8, 8)) == NO_MAP
+
+
+def test_tokens_give_the_heat_of_the_map_they_fold_into():
+    """A unit that hands on (tokens, grid), one token more than the map has cells."""
+
+    class Tokens(nn.Module):
+        def forward(self, found):
+            tokens = torch.cat([torch.ones(1, 1, 5), found.flatten(2).mT], dim=1)
+            return tokens, torch.empty(*found.shape[2:], 0)
+
+    class TokenPath(Path):
+        def forward(self, images):
+            return self.head(self.feature(self.second(self.first(images))))
+
+        def feature(self, state):
+            return state[0][:, 1:].mT.unflatten(2, state[1].shape[:2])
+
+    path, images = linear_path(), torch.randn(1, 3, 8, 12)
+    tokens = TokenPath(path.head)
+    tokens.first, tokens.second = path.first, nn.Sequential(path.second, Tokens())
+    expected, found = grad_cam(path, images), grad_cam(tokens, images)
+    assert (found.unit, found.cells.shape) == ("second", (4, 6))
+    assert_close(found.cells, expected.cells)
 
 
 def test_numbers_are_no_scores_of_classes():

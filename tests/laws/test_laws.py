@@ -22,6 +22,7 @@ from worlds import (
 
 from polytask import registry
 from polytask.errors import UserError
+from polytask.explain.grad_cam import Heat, grad_cam
 from polytask.sharing.grouped import inner_name
 from polytask.sharing.method import SharingMethod
 
@@ -42,6 +43,14 @@ def stirred(world_id: str) -> SharingMethod:
 @torch.no_grad()
 def test_path_is_the_joint_output(world):
     asserts.assert_path_is_the_joint_output(stirred(str(world)), world.batch())
+
+
+@pytest.mark.parametrize("world", [w for w in SERVED if w.backbone == "small_vit"], ids=str)
+def test_tokens_fold_into_a_map_to_look_at(world):
+    path = stirred(str(world)).path("animal")
+    heat = grad_cam(path, torch.randn(1, 3, 16, 16))
+    assert isinstance(heat, Heat)
+    assert heat.cells.shape == (4, 4)
 
 
 @each_world

@@ -120,6 +120,13 @@ def test_what_is_not_polytasks_is_named_and_not_deleted(tmp_path, fill, foreign)
     check(tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("made", ["export/shape.onnx", "explain/0-photo-shape.png"])
+def test_what_was_made_of_a_run_is_polytasks_own(tmp_path, made):
+    run(tmp_path)
+    make(tmp_path, made)
+    check(tmp_path, overwrite=True)
+
+
 def test_clearing_deletes_all_but_the_lock_and_the_kept(tmp_path):
     comparison(tmp_path)
     keep(tmp_path / "single" / "seed10", "single-seed10")

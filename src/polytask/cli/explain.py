@@ -31,16 +31,17 @@ def explain(
     """
     from polytask.deploy import load
     from polytask.errors import DataError
+    from polytask.explain.grad_cam import Heat
     from polytask.explain.pictures import write_heat
 
     model = load(run, method, seed)
-    folder = out or model.folder / "explain"
+    folder = out or model.place / "explain"
     has_fault = False
     for number, image in enumerate(images):
         start = folder / f"{number}-{image.stem}"  # images of two folders may share a name
         try:
             for name, heat, file in write_heat(model, image, task, unit, start):
-                where = f"looks at {heat.unit}: {file}" if heat else "chooses no class"
+                where = f"looks at {heat.unit}: {file}" if isinstance(heat, Heat) else heat
                 show(f"{image}\t{name}\t{where}")
         except DataError as error:
             say(str(error))

@@ -49,7 +49,7 @@ def export(
         if budget is not None:
             raise UserError.at("--budget", "got --shared too; expected one of the two")
         model = load(run, method, seed)
-        one = export_shared(model, task or model.tasks, out or model.folder / "export")
+        one = export_shared(model, task or model.tasks, out or model.place / "export")
         show(
             f"{one.file}: {one.bytes / 1e6:.2f} MB; {one.stored} of {one.kernels} rows stored, "
             f"{one.weights / 1e6:.3f} MB of weights instead of {one.separate / 1e6:.3f} MB "
@@ -69,7 +69,7 @@ def export(
             say(str(fault))
         chosen = [(c.model, c.task, f", {limit.say(c.used)}, {c.words}") for c in found.choices]
     for model, name, also in chosen:
-        made = write(model, name, out or model.folder / "export", format)  # type: ignore[arg-type]
+        made = write(model, name, out or model.place / "export", format)  # type: ignore[arg-type]
         show(
             f"{made.file}: {made.bytes / 1e6:.2f} MB, weights {made.weights / 1e6:.2f} MB "
             f"({made.params} parameters), differs by {made.difference:.1e} at most{also}"

@@ -58,6 +58,11 @@ class Model:
         self.network, self.tasks = _build(folder, config, description)
         self._paths: dict[str, nn.Module] = {}
 
+    @property
+    def place(self) -> Path:
+        """Where what is made of the model goes by default: the run folder, or a file's folder."""
+        return self.folder if self.folder.is_dir() else self.folder.parent
+
     def load_weights(self) -> None:
         """Give the network the weights of its run.
 

@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 from polytask.errors import UserError, unknown
 
+NO_CLASS, NO_MAP = "chooses no class", "has no map to look at"
 SIDE = 4  # cells; deeper maps of small images are too coarse to show a place
+
+
+State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ def score_of(prediction: Any) -> Tensor | None:
     return best.sum() if prediction.ndim == 2 else best[chosen > 0].sum()
 
 
-def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat | None:
-    """The heat of one image [1, C, H, W] in a task's path, `None` where it chooses no class.
+def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat | str:
+    """The heat of one image [1, C, H, W] in a task's path, or in words why there is none.
 
     Args:
         path: what `SharingMethod.path` gives.
@@ -62,36 +66,46 @@ def grad_cam(path: nn.Module, images: Tensor, unit: str | None = None) -> Heat |
         UserError: there is no such unit, or it gives no map.
     """
     parts: Mapping[str, nn.Module] = path.parts()  # type: ignore[operator]
-    maps: dict[str, Tensor] = {}
-    hooks = [part.register_forward_hook(_keeping(maps, name)) for name, part in parts.items()]
+    states: dict[str, State] = {}
+    hooks = [part.register_forward_hook(_keeping(states, name)) for name, part in parts.items()]
     try:
         with torch.enable_grad():
             score = score_of(path(images.clone().requires_grad_()))
     finally:
         for hook in hooks:
             hook.remove()
-    if score is None or not maps:
-        return None
-    if unit is not None and unit not in maps:
-        raise UserError(unknown("--unit", "unit with a map", unit, list(maps)))
+    if score is None:
+        return NO_CLASS
+    if not states:
+        return NO_MAP
+    if unit is not None and unit not in states:
+        raise UserError(unknown("--unit", "unit with a map", unit, list(states)))
+    maps = {name: _map_of(path, state) for name, state in states.items()}
     inner = [name for name in maps if name != "head"] or list(maps)  # a map of scores explains none
     large = [name for name in inner if min(maps[name].shape[2:]) >= SIDE]
     chosen = unit or (large or inner)[-1]
-    seen = maps[chosen]
+    seen, *rest = states[chosen]
     (slope,) = torch.autograd.grad(score, seen, allow_unused=True)
     if slope is None:
         raise UserError.at("--unit", f'got "{chosen}", on which the answer does not depend')
-    weight = slope.mean(dim=(2, 3), keepdim=True)
-    heat = (weight * seen).sum(dim=1)[0].clamp(min=0).detach()
+    weight = _map_of(path, (slope, *rest)).mean(dim=(2, 3), keepdim=True)
+    heat = (weight * maps[chosen]).sum(dim=1)[0].clamp(min=0).detach()
     return Heat(chosen, heat / heat.max().clamp(min=1e-12))
 
 
-def _keeping(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
+def _keeping(states: dict[str, State], name: str) -> Callable[..., None]:
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        """The signature is a forward hook's; the first entry of a state is its map."""
+        """The signature is a forward hook's; the first entry of a state is its map or tokens."""
         del module, inputs
-        found = output[0] if isinstance(output, tuple | list) and output else output
-        if isinstance(found, Tensor) and found.ndim == 4 and found.requires_grad:
-            maps[name] = found
+        first, *rest = output if isinstance(output, tuple | list) and output else (output,)
+        is_kept = isinstance(first, Tensor) and first.requires_grad
+        if is_kept and (first.ndim == 4 or (first.ndim == 3 and rest)):
+            states[name] = (first, *rest)
 
     return keep
+
+
+def _map_of(path: nn.Module, state: State) -> Tensor:
+    """The map [1, C, h, w] of a state, tokens [1, N, C] folded as the path folds them."""
+    found: Tensor = state[0] if state[0].ndim == 4 else path.feature(state)  # type: ignore[operator]
+    return found

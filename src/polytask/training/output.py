@@ -43,6 +43,7 @@ FILES = {
     "teachers",
     PRETRAINING,
     "export",
+    "explain",
     "search.db",
     "search.json",
     "trials",

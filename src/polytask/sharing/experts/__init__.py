@@ -168,6 +168,10 @@ class ExpertsPath(nn.Module):
     def _backbones(self) -> list[StagedBackbone]:
         return [part for part in self.experts.values() if isinstance(part, StagedBackbone)]
 
+    def feature(self, state: State) -> Tensor:
+        """The map [B, C, H, W] of a state, of whichever expert."""
+        return self._backbones()[0].feature(state)
+
     def parts(self) -> dict[str, nn.Module]:
         """The experts' units in running order, the gate, the head."""
         experts = dict(zip(self.experts, self._backbones(), strict=True))
