@@ -179,6 +179,21 @@ def test_experts_end_where_a_task_that_answers_per_image_leaves():
     }
 
 
+@torch.no_grad()
+def test_a_decoder_has_the_stitch_of_its_columns():
+    """What the matrix gives the map of a task that has left goes to the row's own map."""
+    rows = {"outline": [0, 2, 3], "product": [0, 1, 4], "far": [0, 2, 3]}
+    matrix = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.1, 0.6]]
+    options = {"shared": True, "matrix": matrix}
+    world = DenseWorld("cross_stitch", "residual_segnet", "integrated", options, rows=rows)
+    stitches = {name: link.alpha for name, link in world.method().links.items()}
+    wanted = {"shared": matrix, "shared_decoder": [[0.9, 0.1], [0.3, 0.7]]}
+    assert stitches.keys() == wanted.keys()
+    for name, alpha in wanted.items():
+        torch.testing.assert_close(stitches[name], torch.tensor(alpha))
+    asserts.assert_path_is_the_joint_output(world.stirred(), world.batch())
+
+
 @each_world
 @torch.no_grad()
 def test_path_is_the_joint_output(world):

@@ -32,9 +32,13 @@ class CrossStitchOptions(LinkedOptions):
         0.9, ge=0, le=1, description="initial weight of a column's own map; others share the rest"
     )
     matrix: list[list[float]] | None = Field(
-        None, description="initial weights instead of `own`: a row for each new map"
+        None,
+        description="initial weights instead of `own`: a row for each new map; those of columns "
+        "that a decoder lacks go to the row's own map there",
     )
-    shared: bool = Field(False, description="one matrix for all places")
+    shared: bool = Field(
+        False, description="one matrix for all places; one more where a decoder has fewer columns"
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -71,25 +75,33 @@ class CrossStitch(LinkedColumns):
     Options = CrossStitchOptions
     options: CrossStitchOptions
 
-    def make_link(self, channels: int, count: int) -> Link:
-        alpha = self._initial(count)
+    def make_link(self, channels: int, columns: Sequence[str]) -> Link:
+        alpha = self._initial(columns)
         if self.options.mode == "channel":
             alpha = alpha.repeat(channels, 1, 1)
         return Stitch(alpha)
 
     def link_name(self, place: str) -> str:
-        return "shared" if self.options.shared else super().link_name(place)
+        if not self.options.shared:
+            return super().link_name(place)
+        has_all = len(self.columns_at(place)) == len(self.columns)
+        return "shared" if has_all else "shared_decoder"
 
     def explained(self) -> dict[str, Any]:
         alpha = {name: link.alpha.tolist() for name, link in self.links.items()}  # type: ignore[operator]
         return {"links": {"columns": list(self.columns), "alpha": alpha}}
 
-    def _initial(self, count: int) -> Tensor:
+    def _initial(self, columns: Sequence[str]) -> Tensor:
         given = self.options.matrix
         if given is None:
+            count = len(columns)
             own = self.options.own if count > 1 else 1.0
             return torch.full((count, count), (1 - own) / max(1, count - 1)).fill_diagonal_(own)
+        count = len(self.columns)
         if [len(row) for row in given] != [count] * count:
             problem = f"got rows of {[len(row) for row in given]}; expected {count} of {count}"
             raise UserError.at("matrix", problem)
-        return torch.tensor(given)
+        kept = [i for i, column in enumerate(self.columns) if column in columns]
+        whole = torch.tensor(given)[kept]
+        left = whole[:, kept]
+        return left + torch.diag(whole.sum(1) - left.sum(1))

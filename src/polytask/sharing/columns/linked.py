@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -70,11 +70,12 @@ class LinkedColumns(Columns):
         return None
 
     @abstractmethod
-    def make_link(self, channels: int, count: int) -> Link:
-        """A link of `count` columns' maps with that many channels."""
+    def make_link(self, channels: int, columns: Sequence[str]) -> Link:
+        """A link of the columns' maps with that many channels."""
 
     def link_name(self, place: str) -> str:
-        """The name of the link after unit `place`; places of one name have one link."""
+        """The name of the link after unit `place`; places of one name have one link, and the same
+        columns."""
         return place.replace(".", "_")
 
     def listed(self) -> list[str]:
@@ -113,7 +114,7 @@ class LinkedColumns(Columns):
             if name not in self.links:
                 with self.setting.seeded("link", name):
                     channels = self.frame.info[place].channels
-                    self.links[name] = self.make_link(channels, len(columns))
+                    self.links[name] = self.make_link(channels, columns)
             joins.append(Join(place, name, columns, columns))
         return joins
 

@@ -86,7 +86,8 @@ class Nddr(LinkedColumns):
             return f"shortcut joins all maps into one; the head of {several[0]} reads several"
         return super().refuses(setting, options)
 
-    def make_link(self, channels: int, count: int) -> Link:
+    def make_link(self, channels: int, columns: Sequence[str]) -> Link:
+        count = len(columns)
         return Fusion([self._mixer(channels, own, count) for own in range(count)])
 
     def _mixer(self, channels: int, own: int, count: int) -> nn.Sequential:

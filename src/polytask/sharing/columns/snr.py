@@ -115,8 +115,8 @@ class Snr(LinkedColumns):
     Options = SnrOptions
     options: SnrOptions
 
-    def make_link(self, channels: int, count: int) -> Link:
-        options = self.options
+    def make_link(self, channels: int, columns: Sequence[str]) -> Link:
+        options, count = self.options, len(columns)
         start = torch.full((count, count), options.others).fill_diagonal_(options.own)
         weight = None
         if options.mode == "trans":
