@@ -26,13 +26,15 @@ def by_sample(tensor: Tensor, views: int) -> Tensor:
     return tensor if views == 1 else tensor.reshape(-1, views, *tensor.shape[1:])
 
 
-def _move(value: Any, device: torch.device | str) -> Any:
+def moved(value: Any, device: torch.device | str) -> Any:
+    """The value with its tensors, also those in dicts and lists, on a device."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # Who reads on the CPU does not wait for what is still on its way there.
+        return value.to(device, non_blocking=torch.device(device).type != "cpu")
     if isinstance(value, dict):
-        return {key: _move(item, device) for key, item in value.items()}
+        return {key: moved(item, device) for key, item in value.items()}
     if isinstance(value, list):
-        return [_move(item, device) for item in value]
+        return [moved(item, device) for item in value]
     return value
 
 
@@ -82,11 +84,11 @@ class Group:
     def to(self, device: torch.device | str) -> Group:
         """The same group on another device."""
         targets = {
-            task: Target(_move(t.value, device), _move(t.rows, device))
+            task: Target(moved(t.value, device), moved(t.rows, device))
             for task, t in self.targets.items()
         }
         return Group(
-            _move(self.images, device), _move(self.index, device), self.stream, targets, self.views
+            moved(self.images, device), moved(self.index, device), self.stream, targets, self.views
         )
 
 

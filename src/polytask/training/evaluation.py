@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polytask.balancing import ALONE, Processes
-from polytask.batch import Batch, Group, Target, Value
+from polytask.batch import Batch, Group, Target, Value, moved
 from polytask.sharing.method import SharingMethod
 from polytask.tasks.merging import alone, merge
 
@@ -83,7 +83,8 @@ def evaluate(
             own.loss += float(loss.sum())
             own.weight += float(weight.sum())
             metrics[name].update(*task.scored(prediction, target.value))
-            own.tallies.append(task.tally(target.value))
+            # Processes that have a GPU each put theirs together.
+            own.tallies.append(moved(task.tally(target.value), "cpu"))
             if watcher is not None:
                 watcher.see(name, group, target, prediction, loss, weight)
             own.count += len(group) if target.rows is None else len(target.rows)
