@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from polytask import backbones
 from polytask.backbones.staged import before_shrinking
+from polytask.training.rules import build
 from polytask.training.run import Stopped, train_run
 
 BARE = {"name": "temporal_ensemble", "average": 1, "norm_batches": 0}
@@ -75,6 +76,19 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(config, run_in, tmp_path, s
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     for one, other in zip(rows(whole), rows(folder), strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_resumed_all_it_remembers_is_on_the_device_of_the_run():
+    """Saved states are read to the CPU; optimizers keep their counts of steps there."""
+    w, numbers = torch.ones(2), {"momentum_buffer": torch.ones(2), "step": torch.tensor(3.0)}
+    copy = {"tensors": {"w": w, "batches": torch.tensor(1)}, "momentum": {"w": numbers}}
+    state = {"copies": {"a": copy}, "before": {}, "history": [{"w": w}, {"w": w}]}
+    rule = build({"temporal_ensemble": {}})
+    rule.load_state_dict({**state, "found": {}, "start": {"w": w}}, torch.device("meta"))
+    own = rule.copies["a"]
+    kept = [*own.tensors.values(), own.momentum["w"]["momentum_buffer"], rule.start["w"]]
+    assert {t.device.type for t in [*kept, *(entry["w"] for entry in rule.history)]} == {"meta"}
+    assert own.momentum["w"]["step"].device.type == "cpu"
 
 
 def test_every_epoch_says_each_tasks_impact(config, run_in):

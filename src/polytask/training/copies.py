@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.backbones.norm import BatchNorm
+from polytask.batch import moved
 
 if TYPE_CHECKING:
     from polytask.training.loop import Loop
@@ -23,6 +24,10 @@ class Copy:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     momentum: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Copy:
+        """The same copy on another device."""
+        return Copy(moved(self.tensors, device), _moved(self.momentum, device))
 
 
 @contextmanager
@@ -170,9 +175,7 @@ def _told(
 def _take(loop: Loop, copies: dict[str, Copy], task: str, told: Mapping[str, Any]) -> None:
     told = _moved(told, loop.world.device)
     if told["copy"] is not None:
-        tensors, momentum = told["copy"]
-        device = loop.world.device
-        copies[task] = Copy({name: t.to(device) for name, t in tensors.items()}, momentum)
+        copies[task] = Copy(*told["copy"]).to(loop.world.device)
     states = _states(loop)
     for name, value in told["own"].items():
         parameter = loop.parameters[name]

@@ -246,7 +246,7 @@ class Loop:
         self.lr.load_state_dict(state["lr"])
         self.balancer.load_state_dict(state["balancer"])
         self.modules.load_state_dict(state["modules"])
-        self.rule.load_state_dict(state["rule"])
+        self.rule.load_state_dict(state["rule"], self.world.device)
 
 
 def _ask(parameters: list[nn.Parameter], for_gradients: bool) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from polytask.batch import Batch
 from polytask.training.norms import relearn
 
@@ -84,9 +86,9 @@ class UpdateRule(ABC):
         """What the rule remembers between epochs."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        del state
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore what `state_dict` gave, read to the CPU; the run is on `device`."""
+        del state, device
 
 
 def build(spec: str | Mapping[str, Any]) -> UpdateRule:

@@ -102,5 +102,6 @@ class Rule(UpdateRule):
     def state_dict(self) -> dict[str, Any]:
         return {"p": self.p, "clusters": self.clusters, "changed": self.changed}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        del device  # targets go to it batch by batch
         self.p, self.clusters, self.changed = state["p"], state["clusters"], state["changed"]

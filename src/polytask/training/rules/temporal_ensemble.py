@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.backbones.staged import StagedBackbone, before_shrinking
-from polytask.batch import Batch
+from polytask.batch import Batch, moved
 from polytask.config.update import TemporalEnsemble
 from polytask.randomness import counter_hash, stable_hash
 from polytask.training.copies import Copy, Meeting, alone, owners, swapped, with_momentum
@@ -248,10 +248,10 @@ class Rule(UpdateRule):
             "start": self.start,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.copies = {task: Copy(**copy) for task, copy in state["copies"].items()}
-        self.before, self.history = dict(state["before"]), list(state["history"])
-        self.found, self.start = dict(state["found"]), dict(state["start"])
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.copies = {task: Copy(**copy).to(device) for task, copy in state["copies"].items()}
+        self.before, self.history = dict(state["before"]), moved(state["history"], device)
+        self.found, self.start = dict(state["found"]), moved(state["start"], device)
 
 
 def _merged(base: Tensor, copies: list[Tensor], alpha: Tensor) -> Tensor:
