@@ -26,7 +26,7 @@ def occupy(config, devices):
     (config.folder / "out" / "results.json").write_text("theirs")
 
 
-def train(config, entry, seed, folder, *, progress, resume, comparison, devices):
+def train(config, entry, seed, folder, *, progress, resume, comparison, devices, is_teacher):
     assert comparison == folder.parent.parent
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

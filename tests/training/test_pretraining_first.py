@@ -1,8 +1,10 @@
 """The section `pretraining`: what a method learns from is trained first, with the same seed."""
 
 import json
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from polytask import training
 from polytask.compare import compare
@@ -10,7 +12,7 @@ from polytask.config import read_config
 from polytask.errors import UserError
 from polytask.training.dry_run import dry_run
 from polytask.training.preflight import check
-from polytask.training.progress import Silent
+from polytask.training.progress import Message, Overall, Silent
 from polytask.training.run import Stopped, train_run
 
 BACKBONE = {"name": "resnet10", "stem": "small", "width": 0.0625}
@@ -101,7 +103,20 @@ def test_a_comparison_trains_a_pretraining_once(tmp_path):
         {"hard": {"transfer": {"pretraining": "alone", "by": "fsp"}, "as": "matched"}},
     ]
     config = read_config(document(methods=["single", *entries]))
-    found = compare(config, tmp_path, jobs=1)
+    lock = FileLock(tmp_path / "pretraining/alone/.seed3.lock")
+    said = []
+
+    def be_faster(event):
+        """As a run that learns from it is, which trains it where it is not finished."""
+        if isinstance(event, Overall) and event.done == 0:
+            Path(lock.lock_file).parent.mkdir(parents=True)
+            lock.acquire()
+        elif isinstance(event, Message) and "which another process trains" in event.text:
+            said.append(event.text)
+            lock.release()
+
+    found = compare(config, tmp_path, jobs=1, progress=be_faster)
+    assert len(said) == 1
     assert not found.failures
     assert set(found.data["methods"]) == {"single", "tuned", "matched"}
     (result,) = tmp_path.rglob("pretraining/**/result.json")

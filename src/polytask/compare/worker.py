@@ -147,6 +147,7 @@ class _Worker:
         if self.is_stopping:
             self.progress.stop()
         config = self.config if job.config is None else pickle.loads(job.config)
+        is_apart = job.config is not None
         self.train(
             config,
             config.method(job.method),
@@ -154,8 +155,10 @@ class _Worker:
             job.folder,
             progress=self.progress,
             resume=True,
-            # A run with a config of its own is none of the comparison's.
-            comparison=self.comparison if job.config is None else None,
+            # A run with a config of its own is none of the comparison's, but what its runs learn
+            # from: one of them may be training it already.
+            comparison=None if is_apart else self.comparison,
+            is_teacher=is_apart and self.comparison is not None,
             devices=self.devices,
         )
 
