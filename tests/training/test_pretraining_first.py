@@ -1,10 +1,11 @@
 """The section `pretraining`: what a method learns from is trained first, with the same seed."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from polytask import training
 from polytask.compare import compare
@@ -95,6 +96,33 @@ def test_stopped_before_and_after_it_learns_it_ends_in_the_same_bits(tmp_path):
             )
     training.train(config, "tuned", out=tmp_path / "stopped", resume=True)
     assert weights(tmp_path / "straight") == weights(tmp_path / "stopped")
+
+
+class Rival(Silent):
+    """Another process that would have a run's lock; it tries at the first step."""
+
+    def __init__(self, lock):
+        super().__init__()
+        self.lock, self.got_it = lock, None
+
+    def step(self, done, losses):
+        if self.got_it is None:
+            with contextlib.suppress(Timeout):
+                self.lock.acquire(timeout=0)
+            self.got_it = self.lock.is_locked
+            self.stop()
+
+
+def test_a_run_that_another_process_trains_is_not_overwritten(tmp_path):
+    config, folder = read_config(document()), tmp_path / "run"
+    rival = Rival(FileLock(tmp_path / ".run.lock"))
+    with pytest.raises(Stopped):
+        training.train(config, "tuned", out=folder, progress=rival)
+    assert rival.got_it is False  # in the pretraining as well
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with rival.lock, pytest.raises(UserError, match="in use"):
+        training.train(config, "tuned", out=folder, overwrite=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_comparison_trains_a_pretraining_once(tmp_path):

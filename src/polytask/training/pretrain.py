@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +14,10 @@ from polytask.training import checkpoint, output, preflight
 from polytask.training.assembly import Work
 from polytask.training.child import torchrun_size
 from polytask.training.processes import is_follower
+from polytask.training.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from polytask.config import Config
-    from polytask.training.progress import Progress
 
 
 def pretext_config(config: Config) -> Config:
@@ -59,33 +61,41 @@ def after(work: Work, progress: Progress | None, devices: int, overwrite: bool) 
     part = work.config.pretraining[transfer.pretraining]
     if work.comparison is None:
         preflight.check(work.config, [work.entry], max(devices, torchrun_size()))
-        if not is_follower():
-            _begin(work, overwrite)
     folder = folder_of(work.comparison or work.folder, transfer.pretraining, work.seed)
-    train_run(
-        part,
-        part.methods[0],
-        work.seed,
-        folder,
-        progress=progress,
-        resume=True,
-        devices=devices,
-        is_teacher=True,
-    )
+    with _begun(work, progress or Silent(), overwrite):
+        train_run(
+            part,
+            part.methods[0],
+            work.seed,
+            folder,
+            progress=progress,
+            resume=True,
+            devices=devices,
+            is_teacher=True,
+        )
     found = transfer.model_copy(update={"run": folder.absolute()})
     options = work.entry.options.model_copy(update={"transfer": found})
     return replace(work, entry=work.entry.model_copy(update={"options": options}))
 
 
-def _begin(work: Work, overwrite: bool) -> None:
-    """Write what `--resume` asks a run's folder for."""
-    if overwrite and work.folder.exists():
-        output.clear(work.folder)
-    if not (work.folder / output.DESCRIPTION).exists():
-        work.folder.mkdir(parents=True, exist_ok=True)
-        about = {"method": work.entry.key, "seed": work.seed}
-        checkpoint.write_json(work.folder / output.DESCRIPTION, about)
-        checkpoint.write_text(work.folder / output.CONFIG, work.config.dump())
+@contextmanager
+def _begun(work: Work, progress: Progress, overwrite: bool) -> Iterator[None]:
+    """Inside, a run's folder is this process's and holds what `--resume` asks it for; that of a
+    run in a comparison is begun with the run."""
+    from polytask.training.run import locked
+
+    if work.comparison is not None or is_follower():
+        yield
+        return
+    with locked(work, progress):
+        if overwrite and work.folder.exists():
+            output.clear(work.folder)
+        if not (work.folder / output.DESCRIPTION).exists():
+            work.folder.mkdir(parents=True, exist_ok=True)
+            about = {"method": work.entry.key, "seed": work.seed}
+            checkpoint.write_json(work.folder / output.DESCRIPTION, about)
+            checkpoint.write_text(work.folder / output.CONFIG, work.config.dump())
+        yield
 
 
 def folder_of(home: Path, name: str, seed: int) -> Path:

@@ -100,7 +100,7 @@ def _trained(
     run = Run(work, world, progress)
     if not world.is_first:
         return run.go_on(*world.tell(None))
-    with _locked(work, progress):
+    with locked(work, progress):
         result = None if overwrite else finished(work.folder)
         if overwrite and work.folder.exists():
             output.clear(work.folder)
@@ -110,8 +110,9 @@ def _trained(
         return run.go_on(*world.tell((result, state)))
 
 
-def _locked(work: Work, progress: Progress) -> AbstractContextManager[None]:
-    """Only a run that another one needs, or that a comparison trains, is worth waiting for."""
+def locked(work: Work, progress: Progress) -> AbstractContextManager[None]:
+    """Keep other processes out of the folder of a run; only one that another run needs, or that a
+    comparison trains, is worth waiting for."""
     folder = work.folder
 
     def wait() -> None:
