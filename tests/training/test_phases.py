@@ -1,6 +1,7 @@
 """Methods of several phases: resumed to the bit inside each, at the budget of joint training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 from polytask.training import checkpoint
 from polytask.training.dry_run import dry_run
-from polytask.training.run import Stopped
+from polytask.training.run import Run, Stopped
 
 KEYS = ["packnet", "adashare"]
 
@@ -49,6 +50,19 @@ def test_stopped_anywhere_a_run_ends_in_the_same_bits(config, run_in, key):
     assert rows(folder) == rows(other)
     assert (folder / "cost.json").read_bytes() == (other / "cost.json").read_bytes()
     assert straight["tasks"] == resumed["tasks"]
+
+
+def test_a_condition_ends_a_phase_between_epochs_only(config):
+    """A run that resumes amid an epoch finishes it, as one that was not stopped does."""
+    made = config(["hard"], epochs=3)
+    run = Run.alone(made, made.method("hard"), 0)
+    (phase,) = run.plan(run.untrained_single_paths)
+    loop = run._loop(replace(phase, until=lambda _: True))
+    done = []
+    for place in ((0, 0), (0, 2), (1, 0), (1, 2), (1, loop.steps), (3, 0)):
+        loop.epoch, loop.step_in_epoch = place
+        done += [place] if loop.is_done else []
+    assert done == [(1, 0), (3, 0)]
 
 
 @pytest.mark.parametrize("mixing", ["integrated", "multi_input"])

@@ -220,7 +220,9 @@ class Loop:
         """Whether the phase's epochs are over, or its condition holds."""
         if self.epoch >= self.phase.epochs:
             return True
-        return self.epoch > 0 and self.phase.until is not None and self.phase.until(self)
+        # Also asked when a run resumes, amid an epoch perhaps.
+        is_between = self.epoch > 0 and self.step_in_epoch == 0
+        return is_between and self.phase.until is not None and self.phase.until(self)
 
     def state_dict(self) -> dict[str, Any]:
         """All that this phase needs to go on, besides the method itself."""
