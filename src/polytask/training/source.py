@@ -143,7 +143,8 @@ def in_common(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with one set of statistics in each batch norm.
 
     What was kept for each of several data sets becomes what all their images have, each data set
-    counting alike: the mean of the means, and their variance plus the mean of the variances.
+    counting alike: the mean of the means, and their variance plus the mean of the variances. A set
+    that never saw a batch (its task left earlier, or another's counted for it) is left out.
     """
     common = {name: tensor for name, tensor in tensors.items() if "@" not in name}
     kept: dict[str, dict[str, Tensor]] = {}
@@ -152,13 +153,13 @@ def in_common(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             base, _, key = name.partition("@")
             kept.setdefault(base, {})[key] = tensor
     for base, of_key in kept.items():
-        stacked = torch.stack(list(of_key.values()))
-        if base.endswith("num_batches_tracked"):
-            common[base] = stacked.amax()
-        else:
-            common[base] = stacked.mean(0)
-        if base.endswith("running_var"):
-            means = kept[base.replace("running_var", "running_mean")]
-            spread = torch.stack([means[key] for key in of_key]).var(0, correction=0)
+        norm, _, kind = base.rpartition(".")
+        batches = kept.get(f"{norm}.num_batches_tracked", {})
+        used = [key for key in of_key if batches.get(key, 1)] or list(of_key)
+        stacked = torch.stack([of_key[key] for key in used])
+        common[base] = stacked.amax() if kind == "num_batches_tracked" else stacked.mean(0)
+        if kind == "running_var":
+            means = kept[f"{norm}.running_mean"]
+            spread = torch.stack([means[key] for key in used]).var(0, correction=0)
             common[base] = common[base] + spread
     return common

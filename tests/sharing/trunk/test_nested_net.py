@@ -219,3 +219,15 @@ def test_wrong_ratios_are_told():
     with pytest.raises(UserError, match=r"2 entries.*3 tasks") as error:
         build("nested_net", CLASSES, {"ratios": [0.5, 1.0]})
     assert error.value.faults[0].where == "ratios"
+
+
+def test_channels_that_a_level_lacks_have_the_largest_levels_statistics():
+    """A start from the run joins what the levels' norms keep."""
+    method = train(build("nested_net", {"a": 2, "b": 3}, {"ratios": [0.25, 1.0]}))
+    method.on_epoch_end(SimpleNamespace(epoch=0, phase=SimpleNamespace(epochs=1)))
+    for norm in (norm for norm in method.backbone.modules() if isinstance(norm, BatchNorm)):
+        narrow, whole = map(norm.bank, norm.keys)
+        half = math.ceil(norm.num_features / 2)
+        assert torch.equal(narrow.mean[half:], whole.mean[half:])
+        assert torch.equal(narrow.var[half:], whole.var[half:])
+    assert not torch.equal(narrow.var[:half], whole.var[:half])  # of the last norm

@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from polytask.backbones.norm import bake
+from polytask.backbones.norm import BatchNorm, bake
 from polytask.backbones.sliced import Width, narrow, slice_convolutions
 from polytask.backbones.staged import State
 from polytask.errors import UserError
@@ -181,11 +181,30 @@ class NestedNet(Trunk):
                 parameter.grad.div_(len(self.tasks))
 
     def on_epoch_end(self, run: Any) -> None:
+        if self.options.scheme == "channel":
+            self._fill()
         done = run.epoch + 1
         is_due = done < run.phase.epochs and done % self.options.rerank_every == 0
         if self.options.scheme == "weight" and is_due:
             for name, layer in self._layers():
                 self.get_buffer(name).copy_(rank(layer.weight))
+
+    @torch.no_grad()
+    def _fill(self) -> None:
+        """Channels beyond a level's width take over the largest level's statistics: the level reads
+        none of them, but whoever joins the levels' statistics does."""
+        shares: dict[str, float] = {}
+        for task in sorted(self.tasks, key=self.share):
+            shares[self.norm_key(task, self.setting.stream_of[task], "")] = self.share(task)
+        (largest, _) = max(shares.items(), key=lambda item: item[1])
+        for norm in self.backbone.modules():
+            if not isinstance(norm, BatchNorm) or not norm.is_split:
+                continue
+            theirs = norm.bank(largest)
+            for key, share in shares.items():
+                own, first = norm.bank(key), Width(share).of(norm.num_features)
+                own.mean[first:] = theirs.mean[first:]
+                own.var[first:] = theirs.var[first:]
 
 
 @torch.no_grad()
