@@ -179,6 +179,25 @@ def test_experts_end_where_a_task_that_answers_per_image_leaves():
     }
 
 
+@pytest.mark.parametrize("rows", [SHOP, dict(reversed(SHOP.items()))])
+def test_tasks_per_image_leave_the_encoder_and_masks_the_decoder(rows):
+    def world(name, **options):
+        return DenseWorld(name, "residual_segnet", "integrated", options, rows=rows)
+
+    exits = world("multi_exit").method().exits
+    assert (exits["outline"], exits["where"], exits["product"]) == ("dec6", "enc4", "enc5")
+    branches = world("multi_path", distill=False).method().branches
+    first, last = (task for task in rows if task != "outline")
+    assert (branches["outline"], branches[last]) == ("dec6", "enc5")
+    assert branches[first] in ("enc4", "enc5")  # either side of half of the encoder's parameters
+    for name, option in (("multi_exit", "exits"), ("multi_path", "branches")):
+        made = world(name)
+        setting = made.setting()
+        space = made.kind.search_space(setting, made.checked_options(setting))
+        assert space[f"{option}.product"] == [f"enc{i}" for i in range(1, 6)]
+        assert space[f"{option}.outline"] == [f"dec{i}" for i in range(1, 7)]
+
+
 @torch.no_grad()
 def test_a_decoder_has_the_stitch_of_its_columns():
     """What the matrix gives the map of a task that has left goes to the row's own map."""

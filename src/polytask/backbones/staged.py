@@ -159,6 +159,14 @@ class StagedBackbone(nn.Module):
         before = self.names[: self.position(unit)]
         return [*(end for end in self.stages.values() if end in before), unit]
 
+    def exits(self, is_dense: bool) -> dict[str, str]:
+        """The stages after which a task may leave, with their last units: per image those of the
+        encoder, for every pixel those of the decoder where there is one."""
+        if not self.decodes:
+            return dict(self.stages)
+        inside = self.names[: self.position(self.encoder) + 1]
+        return {s: end for s, end in self.stages.items() if (end not in inside) == is_dense}
+
     def keep(self, names: Collection[str]) -> None:
         """Let go of the modules of all units but these."""
         for name in self.names:

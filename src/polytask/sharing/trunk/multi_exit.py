@@ -26,7 +26,7 @@ class MultiExitOptions(TrunkOptions):
     exits: Literal["by_class_count"] | dict[str, str] = Field(
         "by_class_count",
         description="unit or stage per task, the last for tasks not named; by_class_count: "
-        "fewer classes leave earlier",
+        "fewer classes leave earlier, and masks at the end of a decoder",
     )
     heads: Literal["minimal", "big"] = Field(
         "minimal", description="big: a private copy of the trunk's rest before the head"
@@ -41,14 +41,13 @@ class MultiExit(Trunk):
 
     @classmethod
     def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
-        stages = list(setting.new_backbone().stages)
-        return {f"exits.{task}": stages for task in setting.tasks}
+        backbone = setting.new_backbone()
+        return {f"exits.{n}": list(backbone.exits(t.is_dense)) for n, t in setting.tasks.items()}
 
     def prepare(self) -> None:
         exits = self.options.exits
         if exits == "by_class_count":
-            counts = {name: len(task.classes) for name, task in self.tasks.items()}
-            self.exits = place_by_class_count(counts, self.backbone.stages)
+            self.exits = self._placed()
         else:
             self.exits = self._named_exits(exits)
         self.own = nn.ModuleDict()
@@ -63,6 +62,13 @@ class MultiExit(Trunk):
                         for name in self.backbone.names[after:]
                     }
                 )
+
+    def _placed(self) -> dict[str, str]:
+        """By class counts; where a decoder follows, tasks for every pixel run to its end."""
+        backbone = self.backbone
+        ends = {n: backbone.last for n, t in self.tasks.items() if backbone.decodes and t.is_dense}
+        counts = {name: len(t.classes) for name, t in self.tasks.items() if name not in ends}
+        return {**place_by_class_count(counts, backbone.exits(is_dense=False)), **ends}
 
     def _named_exits(self, exits: dict[str, str]) -> dict[str, str]:
         for task in exits:

@@ -53,7 +53,7 @@ class MultiPathOptions(TrunkOptions):
     branches: dict[str, str] | list[str] | list[Ratio] | None = Field(
         None,
         description="unit per task; or units or parameter ratios in the order of tasks; "
-        "by default ratios 1/t, 2/t, … 1",
+        "by default ratios 1/t, 2/t, … 1; of the encoder per image, of the whole for every pixel",
     )
     distill: DistillOptions | Literal[False] = Field(
         DistillOptions(), description="self-auxiliary distillation from single-task networks"
@@ -83,10 +83,12 @@ class MultiPath(Trunk):
         """Stages, and every unit of the last one."""
         assert isinstance(options, MultiPathOptions)
         backbone = _opened(setting, options)
-        stages = list(backbone.stages)
-        inside = [n for n in backbone.names if n.startswith(f"{stages[-1]}.")]
-        places = [*stages[:-1], *(inside or stages[-1:])]
-        return {f"branches.{task}": places for task in setting.tasks}
+        places = {}
+        for name, task in setting.tasks.items():
+            stages = list(backbone.exits(task.is_dense))
+            inside = [n for n in backbone.names if n.startswith(f"{stages[-1]}.")]
+            places[f"branches.{name}"] = [*stages[:-1], *(inside or stages[-1:])]
+        return places
 
     def make_backbone(self) -> StagedBackbone:
         return _opened(self.setting, self.options)
@@ -95,8 +97,8 @@ class MultiPath(Trunk):
         branches = self.options.branches
         tasks = list(self.tasks)
         if branches is None:
-            branches = [(i + 1) / len(tasks) for i in range(len(tasks))]
-        if isinstance(branches, dict):
+            branches = self._steps()
+        elif isinstance(branches, dict):
             for task in branches:
                 if task not in self.tasks:
                     raise UserError(unknown(f"branches.{task}", "task", task, tasks))
@@ -111,11 +113,19 @@ class MultiPath(Trunk):
         if missing:
             raise UserError.at("branches", f"no branch for {', '.join(missing)}")
         self.branches = {
-            task: place_by_ratio(self.backbone, where)
+            task: place_by_ratio(self.backbone, where, self.tasks[task].is_dense)
             if isinstance(where, float)
             else self.backbone.resolve(where, f"branches.{task}")
             for task, where in branches.items()
         }
+
+    def _steps(self) -> dict[str, float]:
+        """Equal steps in the order of tasks; where a decoder follows, those of tasks per image, and
+        tasks for every pixel run to its end."""
+        ends = [n for n, task in self.tasks.items() if self.backbone.decodes and task.is_dense]
+        others = [name for name in self.tasks if name not in ends]
+        steps = {name: (i + 1) / len(others) for i, name in enumerate(others)}
+        return {name: steps.get(name, 1.0) for name in self.tasks}
 
     def taps(self, task: str) -> list[str]:
         return self.taps_until(task, self.branches[task])
@@ -161,11 +171,14 @@ def _opened(setting: Setting, options: MultiPathOptions) -> StagedBackbone:
     return setting.new_backbone(open=(list(plain.stages)[-1],))
 
 
-def place_by_ratio(backbone: StagedBackbone, ratio: float) -> str:
-    """The unit whose prefix holds the share of the trunk's parameters nearest to `ratio`."""
+def place_by_ratio(backbone: StagedBackbone, ratio: float, is_dense: bool = False) -> str:
+    """The unit whose prefix holds the share of the trunk's parameters nearest to `ratio`; of its
+    encoder's for a task that answers per image."""
     counts, total = [], 0
-    for _, unit in backbone:
+    for name, unit in backbone:
         total += sum(p.numel() for p in unit.parameters())
         counts.append(total)
+        if name == backbone.end(is_dense):
+            break
     nearest = min(range(len(counts)), key=lambda i: abs(counts[i] / total - ratio))
     return backbone.names[nearest]
