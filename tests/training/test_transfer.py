@@ -2,18 +2,28 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from polytask import training
+from polytask import backbones, registry, training
+from polytask.batch import Batch, Input, Target
 from polytask.config import read_config
+from polytask.config.models import BackboneConfig
+from polytask.config.train import TrainConfig
+from polytask.config.transfer import TransferOptions
 from polytask.data.prepare import IMAGENET
 from polytask.errors import UserError
+from polytask.sharing.method import Outputs, Setting, SharingMethod
+from polytask.tasks import build
+from polytask.tasks.task import Task
 from polytask.training.pretrain import pretrain
+from polytask.training.routes import transferred
 from polytask.training.run import Run, Stopped, train_run
-from polytask.training.source import in_common, read_source
+from polytask.training.source import Source, in_common, read_source
 from polytask.training.start import start_of
 from polytask.training.teacher import Teacher, maps_of
 
@@ -96,6 +106,17 @@ def test_statistics_of_several_data_sets_become_those_of_all_their_images():
     together = torch.cat(list(sets.values()))
     torch.testing.assert_close(found["n.running_mean"], together.mean(0))
     torch.testing.assert_close(found["n.running_var"], together.var(0, correction=0))
+    # A third set whose task left before this norm has what it started with.
+    unused = {"running_mean": torch.zeros(3), "running_var": torch.ones(3)}
+    kept |= {f"n.{kind}@c": tensor for kind, tensor in unused.items()}
+    kept |= {
+        f"n.num_batches_tracked@{k}": torch.tensor(n) for k, n in {"a": 7, "b": 5, "c": 0}.items()
+    }
+    beside = in_common(kept)
+    assert int(beside["n.num_batches_tracked"]) == 7
+    assert all(torch.equal(beside[name], tensor) for name, tensor in found.items())
+    alone = in_common({name: tensor for name, tensor in kept.items() if name.endswith("@c")})
+    assert all(torch.equal(alone[f"n.{kind}"], tensor) for kind, tensor in unused.items())
 
 
 def test_a_teacher_sees_images_as_in_its_own_run(source, tmp_path):
@@ -175,7 +196,6 @@ def test_other_targets_are_served_too(by, kind, source, tmp_path):
 @pytest.mark.parametrize("teacher", ["alexnet", "vgg16", "resnet50", "resnet26"])
 def test_pairs_of_unlike_networks_build_and_learn(teacher):
     """A reduced AlexNet learns from the encoders that the paper has."""
-    from polytask import backbones
     from polytask.distill.fsp import Adapters, fsp_loss, taps_for
 
     torch.manual_seed(0)
@@ -215,6 +235,37 @@ def test_resnet26_without_labels_teaches_a_reduced_alexnet(by, tmp_path):
     assert set(result["probe"]["look"]) == {"linear_probe", "knn"}
     names = load_file(out / "model.safetensors")
     assert not [name for name in names if "projection" in name or "adapter" in name]
+
+
+@pytest.mark.parametrize("name", ["hard", "single"])
+def test_maps_are_compared_up_to_where_a_task_leaves(name):
+    """Beside a mask, a class learns nothing from a decoder that it does not run."""
+    kinds = {
+        "outline": {"kind": "segmentation", "classes": 2, "decoder": "conv"},
+        "product": {"kind": "classification", "classes": 3},
+    }
+    options = {t: registry.load("tasks", o["kind"], Task).Options(**o) for t, o in kinds.items()}
+    segnet = BackboneConfig(name="residual_segnet", stem="small", width=0.0625)
+    network = partial(backbones.build, segnet.name, stem=segnet.stem, width=segnet.width)
+    setting = Setting(
+        build(options), {"all": Input(3, 32, 32)}, dict.fromkeys(kinds, "all"), network
+    )
+    kind = registry.load("sharing", name, SharingMethod)
+    method = kind(setting, kind.Options())
+    run = Source(Path("run"), "here", segnet, network().state_dict(), IMAGENET)
+    chosen = TransferOptions(run=run.folder, by="fsp")
+    (phase,) = transferred([], method, run, chosen, TrainConfig(), IMAGENET)
+    batch = Batch.single(torch.randn(2, 3, 32, 32), "all", {task: Target(None) for task in kinds})
+    touched = {}
+    for term in phase.terms[0](batch, Outputs()):
+        method.zero_grad(set_to_none=True)
+        term.value.sum().backward()
+        names = [n for n, p in method.named_parameters() if p.grad is not None]
+        touched[term.task] = {n.partition(".units.")[2].partition(".")[0] for n in names}
+    assert touched["product"] == {"stem", *(f"enc{i}" for i in range(1, 6))}
+    assert touched["outline"] == touched["product"] | {f"dec{i}" for i in range(1, 7)}
+    teacher = phase.modules["teacher"]
+    assert (teacher.last(1), teacher.last(2, True)) == (["enc5"], ["dec5", "dec6"])
 
 
 def test_what_cannot_be_transferred_says_so(source, tmp_path):

@@ -114,13 +114,12 @@ def _matching(
 ) -> Phase:
     adapters = nn.ModuleDict()
     students, taps = {}, {}
-    for task in method.tasks:
+    for task, made in method.tasks.items():
         student = encoder_of(method, task)
         assert student is not None
         students[task] = student
-        taps[task] = own, theirs = taps_for(
-            list(student.stages.values()), list(teacher.encoder.stages.values()), options.pairs
-        )
+        ends = [b.ends_until(b.end(made.is_dense)) for b in (student, teacher.encoder)]
+        taps[task] = own, theirs = taps_for(*ends, options.pairs)
         with method.setting.seeded("adapters", task):
             adapters[task] = Adapters(
                 [student.info[unit].channels for unit in own],
@@ -174,19 +173,19 @@ def _with_latents(
     phases: Sequence[Phase], method: SharingMethod, teacher: Teacher, options: TransferOptions
 ) -> list[Phase]:
     assert isinstance(method, Trunk)
-    (theirs,) = teacher.last(1)
-    projections = nn.ModuleDict()
-    for name in method.tasks:
+    projections, theirs = nn.ModuleDict(), {}
+    for name, task in method.tasks.items():
+        (theirs[name],) = teacher.last(1, task.is_dense)
         channels, _, _ = method.shapes[name][method.taps(name)[-1]]
         with method.setting.seeded("projection", name):
-            projections[name] = nn.Linear(channels, teacher.encoder.info[theirs].channels)
+            projections[name] = nn.Linear(channels, teacher.encoder.info[theirs[name]].channels)
 
     def resemble(batch: Batch, outputs: Outputs) -> list[Term]:
         terms = []
         for name, group, target in batch:
             if name not in outputs.features or target.value is None:
                 continue
-            (maps,) = teacher.maps(target.labelled(group.images), [theirs])
+            (maps,) = teacher.maps(target.labelled(group.images), [theirs[name]])
             own = projections[name](outputs.features[name].mean((2, 3)))
             apart = latent_loss(own, maps.mean((2, 3)), options.temperature)
             terms.append(Term("latent", name, options.weight * apart))
@@ -216,7 +215,7 @@ def _with_header(
     headers = nn.ModuleDict()
     for name, task in method.tasks.items():
         with method.setting.seeded("header", name):
-            features = teacher.features(method, name, teacher.last(task.taps))
+            features = teacher.features(method, name, teacher.last(task.taps, task.is_dense))
             size = method.setting.input_of(name)
             headers[name] = _header(task, features, (size.height, size.width), options.hidden)
 
@@ -247,8 +246,9 @@ def _header(
 def _taught(
     method: SharingMethod, teacher: Teacher, headers: nn.ModuleDict, task: str, images: Tensor
 ) -> Tensor:
-    maps = teacher.maps(images, teacher.last(method.tasks[task].taps))
-    answer: Tensor = headers[task](maps[0] if method.tasks[task].taps == 1 else maps)
+    taught = method.tasks[task]
+    maps = teacher.maps(images, teacher.last(taught.taps, taught.is_dense))
+    answer: Tensor = headers[task](maps[0] if taught.taps == 1 else maps)
     return answer
 
 

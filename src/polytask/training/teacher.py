@@ -42,9 +42,10 @@ class Teacher(nn.Module):
         shapes = self.encoder.shapes(3, size.height, size.width)
         return [FeatureShape(*shapes[unit]) for unit in taps]
 
-    def last(self, count: int) -> list[str]:
-        """The ends of the last `count` stages, or the last unit."""
-        return [self.encoder.last] if count == 1 else list(self.encoder.stages.values())[-count:]
+    def last(self, count: int, is_dense: bool = False) -> list[str]:
+        """The ends of the last `count` stages of a task that answers for every pixel, or per
+        image."""
+        return self.encoder.ends_until(self.encoder.end(is_dense))[-count:]
 
 
 def maps_of(backbone: StagedBackbone, images: Tensor, taps: Sequence[str]) -> list[Tensor]:
