@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from polytask import registry
 from polytask.batch import Batch, Group, Input, Target
+from polytask.phase import Schedule
 from polytask.sharing.columns.mtda import (
     Mtda,
     NearestMean,
@@ -161,6 +162,21 @@ def test_an_image_counts_once():
 def test_labels_that_do_not_exclude_each_other_are_refused():
     with pytest.raises(ValueError, match="task b is multilabel"):
         build(("classification", "multilabel"))
+
+
+def test_a_network_that_decodes_ends_with_its_encoder(build):
+    """As the network of a class does, whose weights it takes over."""
+    network = {"backbone": "residual_segnet", "network": {"stem": "small"}}
+    sizes = [(3, 32, 32)] * 2
+    alone = build("single", sizes=sizes, **network)
+    method = build("mtda", {"features": "cnn"}, sizes=sizes, seed=1, **network)
+    paths = {task: alone.path(task) for task in "ab"}
+    method.plan(Schedule(epochs=1, single_paths=lambda: paths))
+    images = torch.randn(2, 3, 32, 32)
+    alone.eval().current.key = "s0"
+    column = alone.column("a")
+    expected = column.feature(column(images)).mean((2, 3))
+    assert_close(method.eval().features["a"](images), expected)
 
 
 def test_features_of_trained_networks(config, run_in):

@@ -184,8 +184,9 @@ class Mtda(SharingMethod):
             size = setting.input_of(name)
             if options.features == "cnn":
                 backbone = setting.new_backbone(column=name, channels=size.channels)
+                backbone.keep(backbone.names[: backbone.position(backbone.encoder) + 1])
                 self.features[name] = Pooled(backbone)
-                width = backbone.info[backbone.last].channels
+                width = backbone.info[backbone.encoder].channels
             else:
                 self.features[name] = Pixels(options.side)
                 width = size.channels * options.side**2
