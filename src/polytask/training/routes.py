@@ -118,8 +118,8 @@ def _matching(
         student = encoder_of(method, task)
         assert student is not None
         students[task] = student
-        ends = [b.ends_until(b.end(made.is_dense)) for b in (student, teacher.encoder)]
-        taps[task] = own, theirs = taps_for(*ends, options.pairs)
+        ends, taught = (b.ends_until(b.end(made.is_dense)) for b in (student, teacher.encoder))
+        taps[task] = own, theirs = taps_for(ends, taught, options.pairs)
         with method.setting.seeded("adapters", task):
             adapters[task] = Adapters(
                 [student.info[unit].channels for unit in own],

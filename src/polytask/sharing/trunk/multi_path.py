@@ -98,7 +98,7 @@ class MultiPath(Trunk):
         tasks = list(self.tasks)
         if branches is None:
             branches = self._steps()
-        elif isinstance(branches, dict):
+        if isinstance(branches, dict):
             for task in branches:
                 if task not in self.tasks:
                     raise UserError(unknown(f"branches.{task}", "task", task, tasks))
@@ -119,13 +119,13 @@ class MultiPath(Trunk):
             for task, where in branches.items()
         }
 
-    def _steps(self) -> dict[str, float]:
+    def _steps(self) -> list[float]:
         """Equal steps in the order of tasks; where a decoder follows, those of tasks per image, and
         tasks for every pixel run to its end."""
         ends = [n for n, task in self.tasks.items() if self.backbone.decodes and task.is_dense]
         others = [name for name in self.tasks if name not in ends]
         steps = {name: (i + 1) / len(others) for i, name in enumerate(others)}
-        return {name: steps.get(name, 1.0) for name in self.tasks}
+        return [steps.get(name, 1.0) for name in self.tasks]
 
     def taps(self, task: str) -> list[str]:
         return self.taps_until(task, self.branches[task])
