@@ -22,8 +22,8 @@ def trial(number, values, outcome="done", score=None, reason=""):
     }
 
 
-def write(folder, trials, chosen):
-    found = {"unit": "macs", "trials": trials, "front": [chosen], "chosen": chosen}
+def write(folder, trials, chosen, **more):
+    found = {"unit": "macs", "trials": trials, "front": [chosen], "chosen": chosen, **more}
     (folder / "search.json").write_text(json.dumps({**found, "config": "chosen.yaml"}))
 
 
@@ -50,6 +50,17 @@ def test_a_sweep_is_drawn_and_told(tmp_path):
     assert rows[4].endswith("<td>over budget: 2M is over 1M</td>")
     assert "<b>" not in page
     assert not re.search(r"(src|href)=\"(?!#)|https?://", page.split("</style>")[1])
+
+
+def test_of_errors_the_least_is_the_best(tmp_path):
+    trials = [trial(number, {"threshold": 0.5 + number % 2}, score=0) for number in range(3)]
+    for each, depth in zip(trials, (0.12, 0.55, 0.25), strict=True):
+        each.update(score=-depth, tasks={"depth": depth})
+    write(tmp_path, trials, 0, higher_is_better={"depth": False})
+    page = report(tmp_path).read_text()
+    assert "mean score by threshold, the best of each. 0.5: -0.1200; 1.5: -0.5500" in page
+    assert "depth error by threshold, the best of each. 0.5: 0.1200; 1.5: 0.5500" in page
+    assert "Errors count negative" in page
 
 
 def test_a_search_that_trained_nothing_has_a_page(tmp_path):

@@ -47,6 +47,8 @@ def test_the_exits_of_one_task_are_the_exit_table(tmp_path):
     best = max((t for t in found.trials if t.outcome == "done"), key=lambda t: (t.score, -t.cost))
     assert chosen["methods"][1]["multi_exit"]["exits"]["shape"] == best.values["exits.shape"]
     assert read_config(tmp_path / "s" / "chosen.yaml").search is None
+    written = json.loads((tmp_path / "s" / "search.json").read_text())
+    assert written["higher_is_better"] == {"shape": True, "looks": True}
 
 
 def test_branches_within_a_budget_are_the_published_ones(tmp_path):

@@ -36,11 +36,12 @@ def _page(found: Mapping[str, Any], folder: Path) -> str:
     headline = "Nothing within the budget was trained"
     if chosen is not None:
         headline = f"Best: {_values(chosen)}"
+    signs = " Errors count negative in the mean." if _errors(found) else ""
     lead = (
         f"{len(found['trials'])} combinations tried, {len(done)} trained; scores on validation "
-        "data, the mean of the tasks' primary metrics."
+        f"data, the mean of the tasks' primary metrics.{signs}"
     )
-    body = [figures(list(_sweeps(done, found["chosen"]))), _table(found)]
+    body = [figures(list(_sweeps(done, found["chosen"], _errors(found)))), _table(found)]
     if chosen is not None:
         body.append(line(f"polytask compare {folder / found['config']}"))
     kind = f"Search {folder.resolve().name}"
@@ -51,7 +52,14 @@ def _values(trial: Mapping[str, Any]) -> str:
     return ", ".join(f"{option} {value}" for option, value in trial["values"].items())
 
 
-def _sweeps(done: list[Any], chosen: int | None) -> Iterator[tuple[str, str, str]]:
+def _errors(found: Mapping[str, Any]) -> set[str]:
+    """The tasks whose scores are errors; none is known of a file that does not say so."""
+    return {task for task, is_so in found.get("higher_is_better", {}).items() if not is_so}
+
+
+def _sweeps(
+    done: list[Any], chosen: int | None, errors: set[str]
+) -> Iterator[tuple[str, str, str]]:
     """A figure for each option that varies and each score."""
     if not done:
         return
@@ -65,7 +73,9 @@ def _sweeps(done: list[Any], chosen: int | None) -> Iterator[tuple[str, str, str
         if len(set(values)) < 2:
             continue
         for score, found in scores.items():
-            svg = sweep_figure(option, values, found, drawn[score], f"{score} score", at)
+            is_error = score in errors
+            title = f"{score} {'error' if is_error else 'score'}"
+            svg = sweep_figure(option, values, found, drawn[score], title, at, is_error)
             yield score, f"by {option}", svg
 
 

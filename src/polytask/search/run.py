@@ -133,7 +133,8 @@ class _Search:
                     pool = stack.enter_context(make_pool(len(jobs)))
                 self._train(pool, jobs, wave)
         trials = sorted([*self.study.trials, *self.open.values()], key=lambda t: t.number)
-        found = Found.of(self.folder, self.unit, trials)
+        better = {name: task.higher_is_better for name, task in self.tasks.items()}
+        found = Found.of(self.folder, self.unit, better, trials)
         write_json(self.folder / FOUND, found.as_dict())
         if found.chosen is not None:
             write_text(self.folder / CHOSEN, self.space.at(found.chosen.values).dump())

@@ -19,6 +19,7 @@ def sweep_figure(
     look: Look,
     title: str,
     chosen: int | None = None,
+    lower_is_better: bool = False,
 ) -> str:
     """A mark a trial, and a line through the best trial of every value.
 
@@ -29,17 +30,21 @@ def sweep_figure(
         look: how it is drawn.
         title: what the score is, in words.
         chosen: the number of the trial to stand out.
+        lower_is_better: whether the score is an error; the axis points down then.
     """
     order = list(dict.fromkeys(values))
     if all(isinstance(value, int | float) for value in order):
         order.sort()
     places = [order.index(value) for value in values]
-    best = [max(s for s, p in zip(scores, places, strict=True) if p == at) for at in
+    choose = min if lower_is_better else max
+    best = [choose(s for s, p in zip(scores, places, strict=True) if p == at) for at in
             range(len(order))]  # fmt: skip
     with style():
         chart = Chart(HEIGHT)
         limits = (-0.5, len(order) - 0.5)
         axes = chart.axes(48, 8, 10, 38, xlim=limits, ylim=padded(scores, by=0.1))
+        if lower_is_better:
+            axes.invert_yaxis()
         axes.locator_params(nbins=5, axis="y")
         letters = max(3, LETTERS // len(order))
         axes.set_xticks(range(len(order)), [shorten(str(value), letters) for value in order])
