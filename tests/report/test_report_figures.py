@@ -108,6 +108,16 @@ def test_a_curve_counts_the_epochs_that_trained_its_task_scored_or_not():
     assert "hard: 80.0 after 4 epochs" in svg
 
 
+def test_a_curve_counts_the_seeds_that_reach_its_end():
+    svg = curve_figure("accuracy", {"hard": [{1: 0.1, 2: 0.5}, {1: 0.2}, {1: 0.3}]}, LOOKS)
+    assert "hard: 50.0 after 2 epochs, mean of 1 seed(s)" in svg
+
+
+def test_errors_have_the_digits_of_their_spread():
+    svg = pareto_figure([Point("hard", 100, 0.0123, 0.00041)], LOOKS, "", lower_is_better=True)
+    assert "hard: 0.0123 ± 0.00041 at 100MAC" in svg
+
+
 def test_a_spread_wider_than_its_seeds_is_not_cut_off():
     wide = {"hard": Spread(mean=0.5, std=0.3, per_seed=[0.45, 0.55])}
     root = ElementTree.fromstring(spread_figure("accuracy", wide, LOOKS))

@@ -50,15 +50,14 @@ def curve_figure(
             if not seeds:
                 continue
             epochs, low, mean, high = _band(seeds)
+            last = sum(epochs[-1] in seed for seed in seeds)  # others may have stopped early
             look = looks[method]
             if len(seeds) > 1:
                 axes.fill_between(epochs, low, high, color=look.colour, alpha=0.15, lw=0)
             (line,) = axes.plot(epochs, mean, ls=look.dash, color=look.colour, lw=2)
             axes.plot(epochs[-1], mean[-1], look.mark, color=look.colour, ms=6)
             final = numbers.score(metric, mean[-1] / numbers.scaled(metric, 1))
-            said.append(
-                f"{method}: {final} after {epochs[-1]} epochs, mean of {len(seeds)} seed(s)"
-            )
+            said.append(f"{method}: {final} after {epochs[-1]} epochs, mean of {last} seed(s)")
             chart.tip(line, said[-1])
         return chart.svg(f"{numbers.label(metric)} on validation data by epoch. " + "; ".join(said))
 

@@ -92,8 +92,7 @@ def _shifts(points: Sequence[Point], near: float) -> list[float]:
 
 
 def _said(point: Point, unit: str) -> str:
-    spread = f" ± {point.std:.1f}" if point.std else ""
-    score = f"{point.score:.1f}" if unit else f"{point.score:.3g}"
-    return (
-        f"{point.method}: {score}{spread} {unit}".rstrip() + f" at {numbers.count(point.macs)}MAC"
-    )
+    digits = ".1f" if unit else ".3g"
+    spread = f" ± {point.std:{digits}}" if point.std else ""
+    score = f"{point.score:{digits}}{spread} {unit}".rstrip()
+    return f"{point.method}: {score} at {numbers.count(point.macs)}MAC"
