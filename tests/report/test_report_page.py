@@ -218,6 +218,14 @@ def test_hostile_names_stay_text(tmp_path, make_comparison):
     assert "{{ 7*7 }}" in page.text
 
 
+def test_a_run_that_has_not_finished_is_called_as_it_was_started(tmp_path, make_run):
+    make_run(tmp_path / "mine", "hard", 3, finished=False)
+    (tmp_path / "mine" / "tasks.json").write_text('{"method": "hard", "seed": 3, "tasks": {}}')
+    text = report(tmp_path / "mine").read_text("utf-8")
+    assert "</span> hard, scored on test images" in text
+    assert "polytask train mine/config.yaml --method hard --seed 3" in text
+
+
 def test_lone_surrogates_do_not_stop_the_page(comparison):
     results = json.loads((comparison / "results.json").read_text())
     results["versions"]["\ud800"] = "1"

@@ -22,6 +22,7 @@ from polytask.report.records import (
     MethodResult,
     Reproduction,
     Results,
+    RunDescription,
     RunResult,
     Spread,
     TaskFacts,
@@ -214,10 +215,11 @@ def _read_single_run(path: Path) -> Folder:
 def _read_run(folder: Path) -> Run:
     notes: list[str] = []
     result = _read(folder / "result.json", RunResult, notes)
+    known = result or _read_if_there(folder / "tasks.json", RunDescription, notes)
     run = Run(
         folder=folder,
-        method=(result.method if result else "") or folder.parent.name,
-        seed=str(result.seed) if result else folder.name.removeprefix("seed"),
+        method=(known.method if known else "") or folder.parent.name,
+        seed=str(known.seed) if known else folder.name.removeprefix("seed"),
         result=result,
         config=_text(folder / "config.yaml", notes),
         rows=_rows(folder / "metrics.jsonl", notes),

@@ -130,6 +130,13 @@ class SplitCounts(BaseModel):
     labels: dict[str, int] = {}
 
 
+class RunDescription(BaseModel):
+    """`tasks.json` of a run, which is there from its first step on."""
+
+    method: str
+    seed: int
+
+
 class RunResult(BaseModel):
     """`result.json` of a run."""
 
