@@ -3,6 +3,7 @@
 import http.client
 import json
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -36,7 +37,7 @@ def photo(tmp_path_factory):
 
 
 def ask(server, method, place, body=None, headers=()):
-    connection = http.client.HTTPConnection(*server.server_address, timeout=600)
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=600)
     try:
         connection.request(method, place, body, dict(headers))
         reply = connection.getresponse()
@@ -89,6 +90,28 @@ def test_an_unknown_task_is_told_with_the_nearest(server, photo):
 def test_a_port_in_use_is_told(server):
     with pytest.raises(UserError, match=r"cannot listen.*--port"):
         Server(server.model, "127.0.0.1", server.server_port)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "nowhere.invalid", "2001:db8::1", "a" * 64])
+def test_an_address_that_is_not_this_machines_is_told(server, host):
+    with pytest.raises(UserError, match=r"^--host: cannot listen on .*with --host"):
+        Server(server.model, host, 0)
+
+
+def test_it_listens_on_the_loopback_of_ipv6(server):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+    other = Server(server.model, "::1", 0)
+    thread = threading.Thread(target=other.serve_forever, daemon=True)
+    thread.start()
+    assert other.address == f"http://[::1]:{other.server_port}/"
+    assert ask(other, "GET", "/tasks") == ask(server, "GET", "/tasks")
+    assert ask(other, "GET", "/tasks", None, [("Host", "elsewhere.example")])[0] == 403
+    other.shutdown()
+    other.server_close()
 
 
 def test_without_a_page_there_is_none(run_folder):

@@ -9,7 +9,9 @@ standard library's server is enough for one network: it answers one image at a t
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -36,13 +38,16 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, model: Model, host: str, port: int, page: bytes | None = None) -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        self.host, self.is_local = f"[{host}]" if ":" in host else host, host in LOOPBACK
         try:
             super().__init__((host, port), Handler)
-        except (OSError, OverflowError) as error:
-            problem = f"cannot listen on {host}:{port}: {error}"
-            raise UserError.at("--port", problem, "Choose another with --port.") from error
+        except (OSError, OverflowError, UnicodeError) as error:
+            option = "--host" if _is_of_host(error) else "--port"
+            problem = f"cannot listen on {self.host}:{port}: {error}"
+            raise UserError.at(option, problem, f"Choose another with {option}.") from error
         self.model, self.page = model, page
-        self.host, self.is_local = host, host in LOOPBACK
         self.lock = threading.Lock()
 
     @property
@@ -54,6 +59,13 @@ class Server(ThreadingHTTPServer):
         """Each task's answer, one request at a time."""
         with self.lock:
             return self.model.predict(image, tasks)
+
+
+def _is_of_host(error: Exception) -> bool:
+    """Whether listening failed for the address: no such name, or none of this machine."""
+    foreign = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    is_foreign = isinstance(error, OSError) and error.errno in foreign
+    return is_foreign or isinstance(error, socket.gaierror | UnicodeError)
 
 
 class Handler(BaseHTTPRequestHandler):
