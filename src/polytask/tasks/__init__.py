@@ -21,7 +21,6 @@ NOT_NAMES = (
     "dec",
     "average_precision",
     "angles",
-    "macro",
     "merging",
     "macro",
 )
