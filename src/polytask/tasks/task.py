@@ -142,7 +142,10 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, prediction: Value, target: Value) -> tuple[Tensor, Tensor]:
-        """(sum of losses [R], weight [R]) of each labelled image: weight 1, valid pixels, …"""
+        """(sum of losses [R], weight [R]) of each labelled image: weight 1, valid pixels, …
+
+        No loss is below 0: balancers take ratios and logarithms of them.
+        """
 
     @abstractmethod
     def metrics(self) -> MetricCollection:

@@ -25,12 +25,13 @@ def double(*rows):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def test_negative_cosine_of_a_worked_pair():
+def test_distance_by_cosine_of_a_worked_pair():
     """cos((3, 4), (4, 3)) = 24/25 and cos((1, 0), (3, 4)) = 3/5; lengths do not matter."""
     p = double([[3.0, 4.0], [1.0, 0.0]])
     z = double([[3.0, 4.0], [4.0, 3.0]])
-    assert_close(symmetric_loss(p, z), double(-(24 / 25 + 3 / 5) / 2), **CLOSE)
+    assert_close(symmetric_loss(p, z), double(1 - (24 / 25 + 3 / 5) / 2), **CLOSE)
     assert_close(symmetric_loss(7 * p, z / 3), symmetric_loss(p, z))
+    assert_close(symmetric_loss(z, z.flip(1)), double(0), **CLOSE)
 
 
 def test_an_embedding_gets_no_gradient_but_through_its_prediction():

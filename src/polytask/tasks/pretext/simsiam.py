@@ -1,8 +1,9 @@
 """SimSiam: from one view of an image, predict the embedding of another; nothing is told apart.
 
 Source: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021, eq. 1 to 3.
-Differs from the paper: narrower layers (D = 128 instead of 2048), views without blur and hue, and
-batch statistics over both views together.
+Differs from the paper: the loss is 1 − cos in place of −cos, as balancers expect none below 0;
+narrower layers (D = 128 instead of 2048), views without blur and hue, and batch statistics over
+both views together.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Simsiam(TwoViews):
 
 
 def symmetric_loss(p: Tensor, z: Tensor) -> Tensor:
-    """½ D(p₁, z₂) + ½ D(p₂, z₁) with D = −cos, of p and z [B, 2, D] → [B]; z gets no gradient."""
-    return -F.cosine_similarity(p, z.detach().flip(1), dim=-1).mean(1)
+    """1 − ½ cos(p₁, z₂) − ½ cos(p₂, z₁) of p and z [B, 2, D] → [B]; z gets no gradient."""
+    return 1 - F.cosine_similarity(p, z.detach().flip(1), dim=-1).mean(1)
 
 
 class SimsiamHead(nn.Module):
