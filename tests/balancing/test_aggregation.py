@@ -268,6 +268,22 @@ def test_mgda_on_the_representation_is_the_shortest_combination_of_its_gradients
             torch.testing.assert_close(value, expected[name], msg=name)
 
 
+@pytest.mark.parametrize("on", ["parameters", "representation"])
+def test_where_nothing_shared_is_trained_a_step_is_a_plain_one(on):
+    method, batch = method_of("hard"), batch_of("integrated")
+    for parameter in method.shared():
+        parameter.requires_grad_(False)
+    plain = plain_gradients(method, batch)
+    balancer = build({"pcgrad": {"on": on}}, method)
+    balancer.on_step(1, method)
+    balancer.backward(losses_of(method, batch), method)
+    for name, found in gradients(method).items():
+        assert (found is None) == (plain[name] is None), name
+        assert found is None or torch.equal(found, plain[name]), name
+    assert any(found is not None for found in plain.values())
+    assert not method.backbone.unit(method.backbone.last)._forward_hooks
+
+
 def test_a_representation_that_does_not_exist_is_refused_by_name():
     with pytest.raises(UserError, match=r"balancing\.pcgrad\.on: MultiExit has no representation"):
         build({"pcgrad": {"on": "representation"}}, method_of("multi_exit"))

@@ -5,11 +5,12 @@ which implements the paper of each rule.
 
 Differs from the papers: the Jacobian has a row for each present task whose gradient is finite and a
 column for each parameter that two tasks or more share; a parameter of one task gets that task's
-plain gradient, and a step with one row is a plain one. A rule with a memory keeps one for each set
-of present tasks. Where a rule gives no finite answer the rows are added up. Scales are torchjd's:
-`mgda`, `upgrad`, `dualproj`, `aligned_mtl` and `cagrad` average rows where `equal` adds them. Left
-out are torchjd's rules that weigh rows without looking at them (`equal`, `fixed` and `random` do),
-those against malicious clients, and those that need several batches a step.
+plain gradient, and a step with one row, or in a phase that trains nothing shared, is a plain one. A
+rule with a memory keeps one for each set of present tasks. Where a rule gives no finite answer the
+rows are added up. Scales are torchjd's: `mgda`, `upgrad`, `dualproj`, `aligned_mtl` and `cagrad`
+average rows where `equal` adds them. Left out are torchjd's rules that weigh rows without looking
+at them (`equal`, `fixed` and `random` do), those against malicious clients, and those that need
+several batches a step.
 """
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ class Aggregation(Balancer):
 
         A leaf that no row reaches has none. Leaves that other processes do not have get the whole.
         """
+        if not rows.leaves:  # nothing that tasks share is trained in this phase
+            return []
         if rows.others.size == 1:
             rows.sum_over(processes)
         finite = rows.finite()
