@@ -272,8 +272,9 @@ def test_synchronised_statistics_lose_no_digits_to_a_large_mean():
     assert_close(torch.cat(outs), want, rtol=1e-3, atol=1e-3)
 
 
-def test_synchronised_processes_with_one_value_between_them_use_running_statistics():
-    ranks = [network(), network()]
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_synchronised_processes_with_one_value_between_them_use_running_statistics(momentum):
+    ranks = [network(momentum), network(momentum)]
     for net in ranks:
         convert(net)
     x = torch.randn(1, 2, 1, 1)

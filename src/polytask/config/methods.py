@@ -14,8 +14,9 @@ from polytask import registry
 from polytask.config.groups import read_groups
 from polytask.config.models import MethodEntry, MethodOptions, UncheckedOptions
 from polytask.config.nodes import Key, Node, Problem, Problems
-from polytask.config.parsing import Named, parse, registered
+from polytask.config.parsing import Named, absolute, parse, registered
 from polytask.config.rendering import show
+from polytask.config.transfer import TransferOptions
 from polytask.errors import ConfigError, unknown
 
 KEY = re.compile(r"\w[\w.-]{0,59}")
@@ -128,6 +129,9 @@ def entry(
         if listed is None:
             return None
         node = replace(node, value={**node.value, "groups": listed})
+    transfer = node.child("transfer")
+    if transfer is not None:
+        node = replace(node, value={**node.value, "transfer": absolute(transfer, TransferOptions)})
     options = parse(model, node, method.path, problems)
     if options is None:
         return None

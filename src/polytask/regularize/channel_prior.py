@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from polytask.balancing import Processes
 from polytask.batch import Batch
 from polytask.loss import Term
 from polytask.randomness import stable_hash
@@ -56,6 +57,7 @@ class ChannelPrior(nn.Module):
             {_key(h, w): nn.Parameter(torch.zeros(h, w)) for _, h, w in shapes}
         )
         self.counts = sorted({channels for channels, _, _ in shapes})
+        self.step: dict[int, Tensor] = {}  # what this process adds to the totals in a step
         for channels in self.counts:
             start = torch.zeros(channels)
             if options.prior == "gaussian":
@@ -83,9 +85,10 @@ class ChannelPrior(nn.Module):
     def omega(self, maps: Tensor) -> Tensor:
         """Weighted Ω of each image, [R]."""
         v = self(maps)
+        channels = v.shape[1]
         if self.training:
-            self.total(v.shape[1]).add_(v.detach().sum(0))
-        prior = self.prior(v.shape[1]).expand_as(v)
+            self.step[channels] = v.detach().sum(0) + self.step.get(channels, 0)
+        prior = self.prior(channels).expand_as(v)
         return self.options.weight * DIVERGENCES[self.options.name](v, prior)
 
     def terms(self, batch: Batch, features: dict[str, Tensor]) -> list[Term]:
@@ -95,6 +98,13 @@ class ChannelPrior(nn.Module):
             for task in batch.tasks
             if len(features[task])
         ]
+
+    def after_step(self, processes: Processes) -> None:
+        """Count the images that all processes have seen in a step."""
+        for channels in self.counts:
+            total = self.total(channels)
+            seen = self.step.pop(channels, torch.zeros_like(total))
+            total.add_(processes.sum(seen))
 
     def on_epoch_end(self) -> None:
         """Let the prior `previous` be the mean of the epoch."""

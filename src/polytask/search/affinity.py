@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from polytask.batch import Batch
+from polytask.config.methods import default_entry
 from polytask.errors import UserError
 from polytask.search.grouping import propose
+from polytask.tasks.task import Task
 from polytask.training.loop import Loop
 from polytask.training.losses import StepLosses
 from polytask.training.run import Run, prepare_process
@@ -103,14 +105,22 @@ def measure_affinity(
         on_epoch: told the number of every epoch that is over.
 
     Raises:
-        UserError: the config is wrong, or has a single task.
+        UserError: the config is wrong, or has a single task, or one with phases of its own.
         Diverged: a loss became NaN or infinite.
     """
     if len(config.tasks) < 2:
         raise UserError.at(config.place("tasks"), "got one task; expected two or more to compare")
     prepare_process()
-    run = Run.alone(config, config.method(METHOD), seed)
-    (phase,) = run.plan(run.untrained_single_paths)
+    run = Run.alone(config, default_entry(METHOD, []), seed)
+    phases = run.plan(run.untrained_single_paths)
+    if len(phases) > 1:
+        task = next(t for t in run.tasks.values() if type(t).planned is not Task.planned)
+        raise UserError.at(
+            config.place(f"tasks.{task.name}"),
+            f"{task.kind} trains in phases of its own; expected tasks that learn in one.",
+            f"Leave it out: tasks.{task.name}=null.",
+        )
+    (phase,) = phases
     loop = _Watched(config, run.method, run.data, run.world, phase, seed, lambda _: None)
     most = max(1, min(10, phase.epochs * loop.steps // MEASUREMENTS))
     loop.probe = Probe(list(run.tasks), every or most)

@@ -130,7 +130,7 @@ class _Search:
             while wave := self._wave():
                 jobs = self._jobs(wave)
                 if pool is None:
-                    pool = stack.enter_context(make_pool(len(jobs)))
+                    pool = stack.enter_context(make_pool(self._most_at_once(wave, jobs)))
                 self._train(pool, jobs, wave)
         trials = sorted([*self.study.trials, *self.open.values()], key=lambda t: t.number)
         better = {name: task.higher_is_better for name, task in self.tasks.items()}
@@ -225,6 +225,12 @@ class _Search:
                 name = f"trial {number}/seed{seed}"
                 found[Job(method, seed, folder, name, pickle.dumps(config))] = number
         return found
+
+    def _most_at_once(self, wave: Mapping[int, Values], jobs: Mapping[Job, int]) -> int:
+        """The runs of this wave, or of a fuller one after it: a resumed search begins with what is
+        left of one."""
+        later = min(WAVE, self.wanted - self._done() - len(wave))
+        return max(len(jobs), later * len(self.config.seeds[: self.options.seeds]))
 
     def _train(self, pool: Pool, jobs: Mapping[Job, int], wave: Mapping[int, Values]) -> None:
         replies: dict[int, dict[Job, Reply]] = {}

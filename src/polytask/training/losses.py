@@ -18,7 +18,8 @@ from polytask.training.world import World
 class StepLosses:
     """The losses of one step.
 
-    `losses`: each task present in the global batch → its loss (Σ local loss / Σ global weight);
+    `losses`: each task present in the global batch → its loss (Σ local loss / Σ global weight), by
+    `sample_mean` times its share of all labelled images, an image counting once for each task;
     `values` those summed over processes; `penalty` the sum of the terms that belong to no task.
     """
 
@@ -48,40 +49,53 @@ class StepLosses:
             else:
                 weight = torch.full_like(term.value, term.weight, requires_grad=False)
                 local.setdefault(term.task, []).append((term.value, weight))
-        weights = self._global_weights(local, list(tasks), world)
+        counts, weights = self._global_sums(local, list(tasks), world)
         self.losses: dict[str, Tensor] = {}
-        for name in _present(weights):
+        for name in _present(counts):
             parts = [
                 normalised(loss, total)
                 for (loss, _), total in zip(local[name], weights[name], strict=True)
             ]
             self.losses[name] = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
         if reduction == "sample_mean":
-            everything = torch.stack([total[0] for total in weights.values()]).sum()
+            everything = torch.stack([*counts.values()]).sum()
             for name in self.losses:
-                self.losses[name] = self.losses[name] * (weights[name][0] / everything)
+                self.losses[name] = self.losses[name] * (counts[name] / everything)
         self.values = global_values(self.losses, list(tasks), world)
 
     @staticmethod
-    def _global_weights(
+    def _global_sums(
         local: dict[str, list[tuple[Tensor, Tensor]]], order: list[str], world: World
-    ) -> dict[str, list[Tensor]]:
-        sums = {name: [w.detach().sum() for _, w in local[name]] for name in order if name in local}
-        if world.size == 1:
-            return sums
-        width = max((len(parts) for parts in sums.values()), default=1)
-        width = int(world.sum(torch.tensor([float(width)])).item())  # an upper bound on every rank
-        table = torch.zeros(len(order), width, device=world.device)
-        for row, name in enumerate(order):
-            for column, value in enumerate(sums.get(name, [])):
-                table[row, column] = value
-        table = world.sum(table)
-        return {name: list(table[order.index(name)][: len(sums[name])]) for name in sums}
+    ) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        """Of each task how many images are labelled, and the weight of each part of its loss."""
+        sums: dict[str, list[Tensor]] = {}
+        for name in order:
+            if name in local:
+                weights = [weight.detach() for _, weight in local[name]]
+                labelled = (weights[0] > 0).sum().to(weights[0])
+                sums[name] = [labelled, *(weight.sum() for weight in weights)]
+        if world.size > 1:
+            sums = _added(sums, order, world)
+        return {n: s[0] for n, s in sums.items()}, {n: s[1:] for n, s in sums.items()}
 
 
-def _present(weights: dict[str, list[Tensor]]) -> list[str]:
-    """The tasks with a label somewhere, found by one reading of all weights."""
-    if not weights:
+def _added(
+    sums: dict[str, list[Tensor]], order: list[str], world: World
+) -> dict[str, list[Tensor]]:
+    """Those of all processes, which need not have the same tasks, in one message."""
+    width = max((len(parts) for parts in sums.values()), default=1)
+    width = int(world.sum(torch.tensor([float(width)])).item())  # an upper bound on every rank
+    table = torch.zeros(len(order), width, device=world.device)
+    for row, name in enumerate(order):
+        for column, value in enumerate(sums.get(name, [])):
+            table[row, column] = value
+    table = world.sum(table)
+    return {name: list(table[order.index(name)][: len(sums[name])]) for name in sums}
+
+
+def _present(counts: dict[str, Tensor]) -> list[str]:
+    """The tasks with a label somewhere, found by one reading of all counts."""
+    if not counts:
         return []
-    read = torch.stack([total[0] for total in weights.values()]).tolist()
-    return [name for name, weight in zip(weights, read, strict=True) if weight]
+    read = torch.stack([*counts.values()]).tolist()
+    return [name for name, count in zip(counts, read, strict=True) if count]

@@ -56,7 +56,14 @@ class OnePhase(Trunk):
         """The last map of the trunk that each task reads."""
         return [FeatureShape(*self.shapes[task][self.taps(task)[-1]]) for task in self.tasks]
 
+    def after_step(self, run: Any) -> None:
+        for prior in _priors(run):
+            prior.after_step(run.world)
+
     def on_epoch_end(self, run: Any) -> None:
-        for module in run.modules.values():
-            if isinstance(module, ChannelPrior):
-                module.on_epoch_end()
+        for prior in _priors(run):
+            prior.on_epoch_end()
+
+
+def _priors(run: Any) -> list[ChannelPrior]:
+    return [module for module in run.modules.values() if isinstance(module, ChannelPrior)]
