@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from polytask import registry
 from polytask.batch import Batch, Group, Target
 from polytask.errors import UserError
 from polytask.phase import Schedule
-from polytask.sharing.columns.cross_stitch import CrossStitchOptions, Stitch
+from polytask.sharing.columns.cross_stitch import CrossStitch, CrossStitchOptions, Stitch
+from polytask.tasks.task import Task
 from polytask.training.optimizers import Optimizers
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
@@ -195,6 +199,17 @@ def test_a_column_whose_task_has_no_image_reads_another_ones(build):
 def test_pairs_need_images_of_one_size(build):
     with pytest.raises(AssertionError, match=r"s0 16×16, s1 20×16.*feed: same"):
         build("cross_stitch", {"feed": "paired"}, sizes=[(3, 16, 16), (3, 20, 16)])
+
+
+def test_pairs_need_as_many_views_of_an_image(build):
+    setting = build("cross_stitch").setting
+    kind = registry.load("tasks", "simsiam", Task)
+    mixed = {**setting.tasks, "b": kind("b", kind.Options(kind="simsiam"))}
+    for tasks, wanted in ((mixed, "got a 1, b 2. Set feed: same"), (setting.tasks, None)):
+        made = replace(setting, tasks=tasks)
+        reason = CrossStitch.refuses(made, CrossStitchOptions(feed="paired"))
+        assert reason is None if wanted is None else reason.endswith(wanted)
+        assert CrossStitch.refuses(made, CrossStitchOptions(feed="same")) is None
 
 
 def test_paired_columns_train_and_resume(config, run_in):

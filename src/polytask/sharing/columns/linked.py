@@ -60,12 +60,19 @@ class LinkedColumns(Columns):
         inputs = {stream: setting.streams[stream] for stream in setting.stream_of.values()}
         if len({size.channels for size in inputs.values()}) > 1:
             return "its columns read the images of every task, which must have as many channels"
+        if not isinstance(options, LinkedOptions) or options.feed != "paired":
+            return None
         sizes = {f"{name} {size.height}×{size.width}" for name, size in inputs.items()}
-        is_paired = isinstance(options, LinkedOptions) and options.feed == "paired"
-        if is_paired and len(set(inputs.values())) > 1:
+        if len(set(inputs.values())) > 1:
             return (
                 f"feed: paired mixes maps of different images, which must have one size; got "
                 f"{', '.join(sorted(sizes))}. Set a common size, or feed: same"
+            )
+        views = {name: task.views for name, task in setting.tasks.items()}
+        if len(set(views.values())) > 1:
+            return (
+                f"feed: paired mixes maps of different images, which must have as many views; got "
+                f"{', '.join(f'{name} {count}' for name, count in views.items())}. Set feed: same"
             )
         return None
 
