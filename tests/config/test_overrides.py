@@ -115,14 +115,17 @@ def test_paths_start_where_they_are_typed(tmp_path, monkeypatch):
     (tmp_path / "configs" / "a.yaml").write_text(
         "data:\n  a: {source: folder, path: here}\n  b: {source: folder, path: here}\n"
         "tasks:\n  t: {kind: classification, data: a}\n"
+        "methods:\n  - hard: {transfer: {run: here}}\n  - multi_path: {transfer: {run: here}}\n"
     )
     monkeypatch.chdir(tmp_path)
-    config = read_config(
-        "configs/a.yaml", ["data.b.path=there", "backbone.weights=w.pth"], options=False
-    )
+    typed = ["data.b.path=there", "backbone.weights=w.pth", "methods.0.hard.transfer.run=there"]
+    config = read_config("configs/a.yaml", typed, options=False)
     assert config.folder / config.data["a"].path == tmp_path / "configs" / "here"
     assert config.folder / config.data["b"].path == tmp_path / "there"
     assert config.folder / config.backbone.weights == tmp_path / "w.pth"
+    there, here = (config.method(name).options.transfer.run for name in ("hard", "multi_path"))
+    assert config.folder / there == tmp_path / "there"
+    assert config.folder / here == tmp_path / "configs" / "here"
 
 
 @pytest.mark.parametrize(
