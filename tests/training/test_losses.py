@@ -50,6 +50,15 @@ def test_mean_over_the_batch_is_the_worked_number():
     assert_close(sum(found.losses.values()).item(), 0.457173, atol=1e-6, rtol=0)
 
 
+def test_an_image_counts_as_one_whatever_its_task_weighs_it_by():
+    """4 images by their class and 4 by 1024 pixels each, all of loss 1; one has no known pixel."""
+    one, pixels = torch.ones(4), torch.tensor([1024.0] * 4 + [0])
+    terms = [Term("loss", "a", one, one), Term("loss", "b", pixels, pixels)]
+    tasks = {"a": task("a", 2), "b": task("b", 2)}
+    found = StepLosses(tasks, Batch([]), Outputs({}), terms, WORLD, reduction="sample_mean")
+    assert found.values == {"a": 0.5, "b": 0.5}
+
+
 def test_a_task_without_a_label_adds_no_term_and_no_gradient():
     tasks, batch, outputs = worked_example()
     found = StepLosses(tasks, batch, outputs, [], WORLD)
