@@ -18,6 +18,7 @@ def scenes(tasks=("shape", "looks"), **top):
         "shape": {"kind": "classification", "data": "scenes", "label": "shape"},
         "looks": {"kind": "multilabel", "data": "scenes", "label": ["filled", "large"]},
         "again": {"kind": "classification", "data": "scenes", "label": "shape"},
+        "groups": {"kind": "clustering", "data": "scenes", "label": "shape"},
     }
     return read_config(
         {
@@ -90,6 +91,19 @@ def test_measuring_leaves_no_trace(loop):
     after = made.method.state_dict()
     assert not [name for name in before if not torch.equal(before[name], after[name])]
     assert all(p.grad is None for p in made.method.parameters())
+
+
+def test_options_of_the_configs_own_entry_do_not_count():
+    """By a temporal ensemble, copies would take the steps that are measured."""
+    plain = measure_affinity(scenes(), every=4)
+    own = {"hard": {"update": "temporal_ensemble"}}
+    assert measure_affinity(scenes(methods=["single", own]), every=4) == plain
+    assert plain.look_ahead[0][0] != 0
+
+
+def test_a_task_with_phases_of_its_own_is_told():
+    with pytest.raises(UserError, match=r"tasks\.groups.*clustering.*tasks\.groups=null"):
+        measure_affinity(scenes(("shape", "groups")))
 
 
 def test_tasks_of_the_same_labels_help_each_other():
