@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from polytask.balancing import ALONE
 from polytask.batch import Batch, Group, Target
 from polytask.regularize.channel_prior import ChannelPrior, ChannelPriorOptions
 from polytask.regularize.divergences import DIVERGENCES, entropy, wasserstein
@@ -128,10 +129,32 @@ def test_priors():
     previous = prior_of(prior="previous")
     maps = torch.randn(6, 4, 2, 2)
     previous.omega(maps[:4])
+    previous.after_step(ALONE)
     previous.omega(maps[4:])
+    previous.after_step(ALONE)
     assert_close(previous.prior(4), torch.full((4,), 0.25))
     previous.on_epoch_end()
     assert_close(previous.prior(4), previous(maps).mean(0).detach())
+
+
+class Two:
+    """Two processes, as the one sees them that has no image in this step."""
+
+    size = 2
+
+    def __init__(self, other: torch.Tensor) -> None:
+        self.other = other
+
+    def sum(self, value):
+        return value + self.other
+
+
+def test_the_prior_is_that_of_the_images_of_all_processes():
+    previous, maps = prior_of(prior="previous"), torch.randn(6, 4, 2, 2)
+    previous.omega(maps[:2])
+    previous.after_step(Two(previous(maps[2:4]).sum(0).detach()))
+    previous.after_step(Two(previous(maps[4:]).sum(0).detach()))
+    assert_close(previous.total(4), previous(maps).sum(0).detach())
 
 
 def test_maps_of_other_channels_have_a_prior_of_their_own():
@@ -140,6 +163,7 @@ def test_maps_of_other_channels_have_a_prior_of_their_own():
     previous = ChannelPrior(ChannelPriorOptions(prior="previous"), features)
     coarse, fine = torch.randn(5, 4, 2, 2), torch.randn(5, 3, 6, 6)
     previous.omega(coarse)
+    previous.after_step(ALONE)
     previous.on_epoch_end()
     assert_close(previous.prior(4), previous(coarse).mean(0).detach())
     assert_close(previous.prior(3), torch.full((3,), 1 / 3))
