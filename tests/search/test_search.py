@@ -1,15 +1,19 @@
 """Searching: the grid is complete, budgets hold, a stopped search ends as one that was not."""
 
+import contextlib
 import itertools
 import json
+import pickle
 
 import pytest
 import yaml
+from odd_trainer import train
 
+from polytask.compare.worker import Reply
 from polytask.config import read_config
 from polytask.errors import ConfigError, UserError
 from polytask.search.found import frontier
-from polytask.search.run import search
+from polytask.search.run import _Search, search
 from polytask.search.space import space_of
 from polytask.search.study import Trial
 from polytask.training.progress import Message
@@ -97,6 +101,43 @@ def test_a_stopped_search_ends_as_one_that_was_not(tmp_path):
     assert parts.as_dict() == whole.as_dict()
     assert json.loads((tmp_path / "parts" / "search.json").read_text()) == whole.as_dict()
     assert len(whole.trials) == 4
+
+
+class Here:
+    """A pool of the real one's form that trains in this process."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def train(self, jobs, ended):
+        for job in jobs:
+            made = pickle.loads(job.config)
+            where = {"progress": None, "resume": True, "comparison": None}
+            entry = made.method(job.method)
+            train(made, entry, job.seed, job.folder, **where, devices=1, is_teacher=False)
+            ended(job, Reply("done"))
+
+
+def test_workers_are_enough_for_the_waves_to_come(tmp_path):
+    """Of 9 networks, 4 a wave, 3 are trained before the search is stopped."""
+    space = {f"exits.{task}": ["layer1", "layer2", "layer4"] for task in ("shape", "looks")}
+    config = scenes(sampler="tpe", trials=9, seed=1, space=space)
+    pools = []
+
+    def made(runs):
+        pools.append(Here(runs))
+        return pools[-1]
+
+    for show in (Interrupt(2), lambda event: None):
+        with contextlib.suppress(KeyboardInterrupt):
+            _Search(space_of(config), tmp_path, show).run(made)
+    assert [pool.runs for pool in pools] == [4, 4]
 
 
 def test_a_trial_that_loses_its_process_twice_is_told_and_tried_again_on_resume(tmp_path):
