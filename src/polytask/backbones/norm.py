@@ -207,7 +207,8 @@ class BatchNorm(nn.BatchNorm2d):
         var = torch.where(learns, squares / rows - moved.square(), bank.var)
         with torch.no_grad():
             bank.batches.add_(learns.squeeze(0))
-            factor = learns / bank.batches if self.momentum is None else learns * self.momentum
+            share = 1 / bank.batches.clamp(min=1) if self.momentum is None else self.momentum
+            factor = learns * share
             bank.mean.add_(factor * moved)
             bank.var.add_(factor * (var * rows / (rows - 1) - bank.var))
         scale = (var.clamp(min=0) + self.eps).rsqrt()
