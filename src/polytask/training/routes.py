@@ -176,7 +176,9 @@ def _with_latents(
     projections, theirs = nn.ModuleDict(), {}
     for name, task in method.tasks.items():
         (theirs[name],) = teacher.last(1, task.is_dense)
-        channels, _, _ = method.shapes[name][method.taps(name)[-1]]
+        channels = method.features(name)[
+            -1
+        ].channels  # of the task's own map, which may be narrower
         with method.setting.seeded("projection", name):
             projections[name] = nn.Linear(channels, teacher.encoder.info[theirs[name]].channels)
 
