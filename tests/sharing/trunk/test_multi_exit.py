@@ -95,6 +95,19 @@ def test_by_class_count_is_the_default():
 # Wrong exits.
 
 
+def test_a_head_of_two_maps_does_not_leave_in_the_first_stage():
+    setting = build({"find": 2, "a": 3, "b": 4, "c": 5}).setting
+    kind = registry.load("tasks", "detection", Task)
+    setting.tasks["find"] = kind("find", kind.Options(kind="detection", classes=2))
+    placed = MultiExit(setting, MultiExitOptions()).exits
+    assert placed == {"find": "layer2.1", "a": "layer2.1", "b": "layer3.1", "c": "layer4.1"}
+    with pytest.raises(UserError, match=r"find \(detection\) reads the maps of 2 stages"):
+        MultiExit(setting, MultiExitOptions(exits={"find": "layer1"}))
+    space = MultiExit.search_space(setting, MultiExitOptions())
+    assert space["exits.find"] == ["layer2", "layer3", "layer4"]
+    assert space["exits.a"] == list(STAGES)
+
+
 def test_an_exit_that_does_not_exist():
     with pytest.raises(UserError, match='"layr3"') as error:
         build({"a": 2, "b": 2}, exits={"a": "layr3", "b": "layer4"})

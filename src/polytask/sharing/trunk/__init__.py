@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from polytask.backbones.norm import Current, bake, convert, parameters_under
 from polytask.backbones.staged import StagedBackbone, State, rows_apart
 from polytask.batch import Batch, Group, Value, by_sample
+from polytask.errors import UserError
 from polytask.sharing.filter import FeatureFilter, FilterOptions
 from polytask.sharing.method import MethodOptions, Outputs, Setting, SharingMethod
 from polytask.tasks.task import FeatureShape
@@ -126,8 +127,20 @@ class Trunk(SharingMethod):
     # What every method shares.
 
     def taps_until(self, task: str, last: str) -> list[str]:
-        """The maps of a head whose way ends at unit `last`: before it, ends of stages."""
-        return self.backbone.ends_until(last)[-self.tasks[task].taps :]
+        """The maps of a head whose way ends at unit `last`: before it, ends of stages.
+
+        Raises:
+            UserError: there are not as many as the head reads.
+        """
+        count, ends = self.tasks[task].taps, self.backbone.ends_until(last)
+        if len(ends) < count:
+            raise UserError.at(
+                "",
+                f"{task} ({self.tasks[task].kind}) reads the maps of {count} stages; up to {last} "
+                f"there are {len(ends)}.",
+                "Let it leave later, or choose a later stage.",
+            )
+        return ends[-count:]
 
     def route(self, task: str) -> list[str]:
         """The names of the units the task runs."""

@@ -42,7 +42,10 @@ class MultiExit(Trunk):
     @classmethod
     def search_space(cls, setting: Setting, options: MethodOptions) -> dict[str, list[Any]]:
         backbone = setting.new_backbone()
-        return {f"exits.{n}": list(backbone.exits(t.is_dense)) for n, t in setting.tasks.items()}
+        return {
+            f"exits.{name}": list(backbone.exits(task.is_dense))[task.taps - 1 :]
+            for name, task in setting.tasks.items()
+        }
 
     def prepare(self) -> None:
         exits = self.options.exits
@@ -68,7 +71,12 @@ class MultiExit(Trunk):
         backbone = self.backbone
         ends = {n: backbone.last for n, t in self.tasks.items() if backbone.decodes and t.is_dense}
         counts = {name: len(t.classes) for name, t in self.tasks.items() if name not in ends}
-        return {**place_by_class_count(counts, backbone.exits(is_dense=False)), **ends}
+        exits = backbone.exits(is_dense=False)
+        units = list(exits.values())
+        placed = place_by_class_count(counts, exits)
+        for name, unit in placed.items():  # a head of several maps leaves no earlier
+            placed[name] = units[max(units.index(unit), self.tasks[name].taps - 1)]
+        return {**placed, **ends}
 
     def _named_exits(self, exits: dict[str, str]) -> dict[str, str]:
         for task in exits:
