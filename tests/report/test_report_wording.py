@@ -138,3 +138,9 @@ def test_a_run_is_headed_by_its_primary_scores():
     )
     assert run_headline(result) == "a: 50.0 % accuracy; depth: 0.250 abs error"
     assert run_headline(None) == "This run has not finished."
+
+
+def test_a_method_that_saves_next_to_nothing_is_not_recommended_for_its_cost():
+    for macs, said in ((99, "or run more seeds"), (80, "or use hard if cost matters")):
+        methods = {"single": SINGLE, "hard": judged("unclear", 0.2, (-1.0, 1.4), macs=macs)}
+        assert said in recommendation(methods, 3)[0]

@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 
 from polytask import backbones
 from polytask.backbones.staged import before_shrinking
+from polytask.errors import UserError
+from polytask.training import preflight
 from polytask.training.rules import build
 from polytask.training.run import Stopped, train_run
 
@@ -117,6 +119,23 @@ def test_the_convolutions_before_the_map_shrinks(name, options, expected):
     assert len(found) == len(expected)
     numbers = [layer.out_channels for layer in found]
     assert numbers == sorted(numbers)
+
+
+def test_a_pool_that_ends_its_unit_counts_there_and_a_decoder_does_not():
+    backbone = backbones.build("residual_segnet", channels=3, width=0.25)
+    names = {id(module): name for name, module in backbone.named_modules()}
+    found = [names[id(layer)] for layer in before_shrinking(backbone)]
+    assert [name.removeprefix("units.") for name in found] == [
+        f"enc{i}.sampler.0" for i in range(1, 6)
+    ]
+
+
+def test_a_backbone_without_such_convolutions_is_refused_by_name(config):
+    printed = {"source": "printed_digits", "count": 60, "size": 16}
+    network = {"name": "vit_tiny_patch16_224"}
+    changes = {**ONE, "data": {"printed": printed}, "backbone": network}
+    with pytest.raises(UserError, match=r"update\.layers: got pools; .*Set layers: all"):
+        preflight.check(config([{"hard": {"update": BARE}}], changes))
 
 
 def test_vgg16_has_37_percent_of_its_weights_there():

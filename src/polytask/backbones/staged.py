@@ -227,17 +227,35 @@ class StagedBackbone(nn.Module):
 
 
 def before_shrinking(backbone: StagedBackbone) -> list[nn.Conv2d]:
-    """The last convolution of each unit after which the map shrinks, by a pool or a stride; of the
-    last unit too, which global pooling follows. Shortcuts do not count."""
-    found = []
+    """The convolutions right before the map shrinks: those that a unit's own pool follows, and of
+    units after which the next one shrinks it, by a pool or a stride, the last; so of the last unit
+    of an encoder too, which global pooling follows. Shortcuts do not count."""
+    units = [unit for _, unit in backbone]
     strides = [backbone.info[name].stride for name in backbone.names]
-    following = [*strides[1:], strides[-1] + 1]
-    for (_, unit), stride, after in zip(backbone, strides, following, strict=True):
-        inside = [
-            layer
-            for name, layer in unit.named_modules()
-            if isinstance(layer, nn.Conv2d) and not name.startswith(("downsample", "shortcut"))
-        ]
-        if after > stride:
-            found += inside[-1:]
+    pooled = [_before_pools(unit) for unit in units]
+    end = backbone.position(backbone.encoder)
+    found: list[nn.Conv2d] = []
+    for i, unit in enumerate(units[: end + 1]):
+        shrinks_next = i == end or (strides[i + 1] > strides[i] and not pooled[i + 1])
+        found += pooled[i] or (_convolutions(unit)[-1:] if shrinks_next else [])
     return found
+
+
+def _convolutions(unit: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in _main_path(unit) if isinstance(layer, nn.Conv2d)]
+
+
+def _before_pools(unit: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a unit that are the last before one of its pools."""
+    last, found = None, []
+    for layer in _main_path(unit):
+        if isinstance(layer, nn.Conv2d):
+            last = layer
+        elif isinstance(layer, nn.MaxPool2d) and layer.stride not in (1, (1, 1)) and last:
+            found.append(last)
+    return found
+
+
+def _main_path(unit: nn.Module) -> Iterator[nn.Module]:
+    shortcuts = ("downsample", "shortcut")
+    return (layer for name, layer in unit.named_modules() if not name.startswith(shortcuts))

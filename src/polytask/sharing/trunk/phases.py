@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from polytask.backbones.staged import before_shrinking
 from polytask.batch import Batch
 from polytask.config.train import name_alone
 from polytask.config.update import Joint, TemporalEnsemble, Update
+from polytask.errors import UserError
 from polytask.loss import Term
 from polytask.phase import Phase, Schedule
 from polytask.regularize.channel_prior import ChannelPrior, ChannelPriorOptions
@@ -37,6 +39,10 @@ class OnePhase(Trunk):
 
     def plan(self, schedule: Schedule) -> list[Phase]:
         update = self.options.update
+        is_of_pools = isinstance(update, TemporalEnsemble) and update.layers == "pools"
+        if is_of_pools and not before_shrinking(self.backbone):
+            problem = "got pools; this backbone has no convolution before its map shrinks."
+            raise UserError.at("update.layers", problem, "Set layers: all.")
         phase = Phase(
             epochs=schedule.epochs,
             update={update.name: update.model_dump()}
