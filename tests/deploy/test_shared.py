@@ -123,3 +123,9 @@ def test_a_damaged_file_is_refused(runs, tmp_path):
         made.file.write_bytes(part)
         with pytest.raises(RunError, match="damaged"):
             load_shared(made.file)
+
+
+def test_a_shared_file_is_not_taken_apart_again(runs, tmp_path, capsys):
+    made = export_shared(load(runs / "hard"), ["digit"], tmp_path)
+    assert main(["export", str(made.file), "--shared"]) == 2
+    assert "holds every kernel once already" in capsys.readouterr().err

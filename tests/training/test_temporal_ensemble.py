@@ -138,6 +138,12 @@ def test_a_backbone_without_such_convolutions_is_refused_by_name(config):
         preflight.check(config([{"hard": {"update": BARE}}], changes))
 
 
+def test_a_frozen_trunk_leaves_nothing_to_combine(config, run_in):
+    chosen = config([{"hard": {"update": BARE}}], epochs=1, trainable="heads")
+    with pytest.raises(UserError, match=r"train\.trainable: leaves none .* Set update: joint"):
+        run_in(chosen, "hard")
+
+
 def test_vgg16_has_37_percent_of_its_weights_there():
     with torch.device("meta"):
         backbone = backbones.build("vgg16", channels=3)

@@ -48,7 +48,14 @@ class Shared:
 
 
 def export_shared(model: Model, tasks: Iterable[str], out: Path) -> Shared:
-    """Write `shared.safetensors` into the folder `out`, read it back and compare predictions."""
+    """Write `shared.safetensors` into the folder `out`, read it back and compare predictions.
+
+    Raises:
+        RunError: the model is of such a file itself, or the folder cannot be written to.
+    """
+    if not model.folder.is_dir():
+        problem = "holds every kernel once already; expected the folder of a run."
+        raise RunError.at(str(model.folder), problem)
     from safetensors.torch import save
 
     from polytask.training.checkpoint import write_bytes

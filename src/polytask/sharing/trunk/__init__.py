@@ -126,8 +126,10 @@ class Trunk(SharingMethod):
 
     # What every method shares.
 
-    def taps_until(self, task: str, last: str) -> list[str]:
+    def taps_until(self, task: str, last: str, option: str = "") -> list[str]:
         """The maps of a head whose way ends at unit `last`: before it, ends of stages.
+
+        `option` is the one that names the unit, as errors say it.
 
         Raises:
             UserError: there are not as many as the head reads.
@@ -135,10 +137,10 @@ class Trunk(SharingMethod):
         count, ends = self.tasks[task].taps, self.backbone.ends_until(last)
         if len(ends) < count:
             raise UserError.at(
-                "",
+                option,
                 f"{task} ({self.tasks[task].kind}) reads the maps of {count} stages; up to {last} "
-                f"there are {len(ends)}.",
-                "Let it leave later, or choose a later stage.",
+                f"there is only {len(ends)}.",
+                "Choose a later one.",
             )
         return ends[-count:]
 

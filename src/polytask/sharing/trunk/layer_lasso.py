@@ -105,7 +105,7 @@ class LayerLasso(OnePhase):
         return [unit.name for unit in units if (unit.channels, unit.stride) == shape]
 
     def taps(self, task: str) -> list[str]:
-        return [*self.taps_until(task, self.mixed[-1])[:-1], *self.mixed]
+        return [*self.taps_until(task, self.mixed[-1], "stage")[:-1], *self.mixed]
 
     def tapped(self, group: Group) -> dict[str, list[Tensor]]:
         seen = replace(group, images=self.grey(group.images)) if self.options.grey else group

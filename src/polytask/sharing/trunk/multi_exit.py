@@ -91,7 +91,7 @@ class MultiExit(Trunk):
     def taps(self, task: str) -> list[str]:
         if self.options.heads == "big":
             return super().taps(task)
-        return self.taps_until(task, self.exits[task])
+        return self.taps_until(task, self.exits[task], f"exits.{task}")
 
     def _is_own(self, task: str, name: str) -> bool:
         return name.replace(".", "_") in self.own[task] if task in self.own else False  # type: ignore[operator]

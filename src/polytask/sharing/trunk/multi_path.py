@@ -87,7 +87,7 @@ class MultiPath(Trunk):
         for name, task in setting.tasks.items():
             stages = list(backbone.exits(task.is_dense))
             inside = [n for n in backbone.names if n.startswith(f"{stages[-1]}.")]
-            places[f"branches.{name}"] = [*stages[:-1], *(inside or stages[-1:])]
+            places[f"branches.{name}"] = [*stages[task.taps - 1 : -1], *(inside or stages[-1:])]
         return places
 
     def make_backbone(self) -> StagedBackbone:
@@ -128,7 +128,7 @@ class MultiPath(Trunk):
         return [steps.get(name, 1.0) for name in self.tasks]
 
     def taps(self, task: str) -> list[str]:
-        return self.taps_until(task, self.branches[task])
+        return self.taps_until(task, self.branches[task], f"branches.{task}")
 
     def plan(self, schedule: Schedule) -> list[Phase]:
         options = self.options.distill

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from polytask.backbones.staged import StagedBackbone, before_shrinking
 from polytask.batch import Batch, moved
 from polytask.config.update import TemporalEnsemble
+from polytask.errors import UserError
 from polytask.randomness import counter_hash, stable_hash
 from polytask.training.copies import Copy, Meeting, alone, owners, swapped, with_momentum
 from polytask.training.ensemble import combine, loss_ratios
@@ -56,6 +57,9 @@ class Rule(UpdateRule):
 
     def run(self, loop: Loop, start: int) -> None:
         shared = self._shared(loop)
+        if not (self._is_alone(loop) or self._ensemble_names(loop, shared)):
+            problem = f"leaves none of the weights to train that update.layers: {self.how.layers}"
+            raise UserError.at("train.trainable", f"{problem} combines.", "Set update: joint.")
         if self._is_alone(loop):
             for batch in self.batches(loop, start):
                 loop.step(batch)
