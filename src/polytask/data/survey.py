@@ -190,7 +190,7 @@ def _label_maps(column: str, files: Sequence[Path]) -> Iterator[Proposal]:
     for file in files[:SAMPLED]:
         try:
             kind, found = _map_kind(file)
-        except (OSError, ValueError, EOFError):
+        except (DataError, OSError, ValueError):
             continue  # `polytask check` tells which files are broken, and why
         kinds[kind] += 1
         values |= found
@@ -213,8 +213,10 @@ def _map_kind(file: Path) -> tuple[str, set[int]]:
     import numpy as np
     from PIL import Image as Pillow
 
-    if file.suffix.lower() == ".npy":
-        array = np.load(file, allow_pickle=False)
+    from polytask.data.decode import is_npy, read_npy
+
+    if is_npy(file):
+        array = read_npy(file, str(file))
         if array.ndim == 3 and array.shape[2] == 3:
             return "normals", set()
         values = np.unique(array)
