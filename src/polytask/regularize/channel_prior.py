@@ -56,9 +56,10 @@ class ChannelPrior(nn.Module):
         self.cells = nn.ParameterDict(
             {_key(h, w): nn.Parameter(torch.zeros(h, w)) for _, h, w in shapes}
         )
-        self.counts = sorted({channels for channels, _, _ in shapes})
+        counts = sorted({channels for channels, _, _ in shapes})
+        self.learned = counts if options.prior == "previous" else []  # channels of what changes
         self.step: dict[int, Tensor] = {}  # what this process adds to the totals in a step
-        for channels in self.counts:
+        for channels in counts:
             start = torch.zeros(channels)
             if options.prior == "gaussian":
                 generator = torch.Generator().manual_seed(stable_hash("channel_prior", seed))
@@ -86,7 +87,7 @@ class ChannelPrior(nn.Module):
         """Weighted Ω of each image, [R]."""
         v = self(maps)
         channels = v.shape[1]
-        if self.training:
+        if self.training and self.learned:
             self.step[channels] = v.detach().sum(0) + self.step.get(channels, 0)
         prior = self.prior(channels).expand_as(v)
         return self.options.weight * DIVERGENCES[self.options.name](v, prior)
@@ -101,16 +102,16 @@ class ChannelPrior(nn.Module):
 
     def after_step(self, processes: Processes) -> None:
         """Count the images that all processes have seen in a step."""
-        for channels in self.counts:
+        for channels in self.learned:
             total = self.total(channels)
             seen = self.step.pop(channels, torch.zeros_like(total))
             total.add_(processes.sum(seen))
 
     def on_epoch_end(self) -> None:
         """Let the prior `previous` be the mean of the epoch."""
-        for channels in self.counts:
+        for channels in self.learned:
             prior, total = self.prior(channels), self.total(channels)
-            if self.options.prior == "previous" and bool(total.any()):
+            if bool(total.any()):
                 prior.copy_(total / total.sum())
             total.zero_()
 
