@@ -144,10 +144,9 @@ def locked(folder: Path, file: Path, wait: Callable[[], None] | None = None) -> 
         lock.acquire(timeout=0)
     except Timeout as error:
         if wait is None:
+            problem = "is in use by another polytask process."
             hint = "Wait for it to end, or give another --out."
-            raise RunError.at(
-                str(folder), "is in use by another polytask process.", hint
-            ) from error
+            raise RunError.at(str(folder), problem, hint) from error
         wait()
         lock.acquire()
     except OSError as error:

@@ -176,11 +176,9 @@ def _with_latents(
     projections, theirs = nn.ModuleDict(), {}
     for name, task in method.tasks.items():
         (theirs[name],) = teacher.last(1, task.is_dense)
-        channels = method.features(name)[
-            -1
-        ].channels  # of the task's own map, which may be narrower
+        *_, own = method.features(name)  # the task's map, which may be narrower than the trunk's
         with method.setting.seeded("projection", name):
-            projections[name] = nn.Linear(channels, teacher.encoder.info[theirs[name]].channels)
+            projections[name] = nn.Linear(own.channels, teacher.encoder.info[theirs[name]].channels)
 
     def resemble(batch: Batch, outputs: Outputs) -> list[Term]:
         terms = []
